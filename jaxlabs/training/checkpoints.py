@@ -7,7 +7,6 @@ format detects a truncated file but not every flipped byte.
 """
 
 import contextlib
-import dataclasses
 import errno
 import logging
 import math
@@ -15,13 +14,10 @@ import os
 import pathlib
 import re
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -29,16 +25,14 @@ from orbax.checkpoint import checkpoint_managers
 
 from jaxlabs.config import ArgumentError, Config, UserError
 from jaxlabs.run_folder import renamed, unwritable
+from jaxlabs.training.checkpoint_arrays import checksum, flatten, require_checksum, shapes_of
+from jaxlabs.training.checkpoint_reader import CHECKSUM, METADATA, SHAPES, CheckpointReader
 from jaxlabs.training.devices import sync_hosts
+from jaxlabs.training.orbax_errors import as_user_error
 from jaxlabs.training.run_config import differing
-from jaxlabs.training.state import TrainState, Tree, leaf_names
-
-METADATA = "facts"
-"""Name of the JSON item on disk, unchanged since the first version."""
+from jaxlabs.training.state import TrainState, leaf_names
 
 LOSS = "loss"
-CHECKSUM = "fingerprint"
-SHAPES = "shapes"
 SPARE_BYTES = 2**20
 """Disk space that must stay free beside the arrays, for metadata, metrics, samples and report."""
 
@@ -50,7 +44,6 @@ class Checkpoints:
     """The checkpoints of one run folder; a context manager that waits for pending writes."""
 
     def __init__(self, path: pathlib.Path, keep: int, *, read_only: bool = False):
-        logging.getLogger("absl").addFilter(_is_not_from_orbax)
         self._losses: dict[int, float] = {}
         policies = [checkpoint_managers.LatestN(keep), _Best(self._losses)]
         options = ocp.CheckpointManagerOptions(
@@ -59,7 +52,7 @@ class Checkpoints:
             create=not read_only,
         )
         self.path = path.absolute()
-        _require_own_files(self.path, links=read_only)
+        self._reader = CheckpointReader(self.path, links=read_only)
         if not read_only and jax.process_index() == 0:
             # Incomplete checkpoints of a killed run. Orbax would remove them in a thread that can
             # outlive a short command.
@@ -68,7 +61,6 @@ class Checkpoints:
                     shutil.rmtree(entry, ignore_errors=True)
         self._read_only = read_only
         self._manager = ocp.CheckpointManager(self.path, options=options)
-        self._reader = _lone_reader()
         for step in self.steps():
             with contextlib.suppress(Exception):  # damage is reported by `restore`
                 self._record_loss(step, self.read_metadata(step)[LOSS])
@@ -77,7 +69,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _as_user_error(self.path):
+        with as_user_error(self.path):
             self._manager.close()
 
     def steps(self) -> list[int]:
@@ -100,17 +92,23 @@ class Checkpoints:
         if step in self.steps():
             return
         self._record_loss(step, loss)
-        metadata = metadata | {CHECKSUM: int(_checksum(state)), SHAPES: _shapes(state), LOSS: loss}
-        items = {"state": ocp.args.StandardSave(_flatten(state))}
+        arrays = flatten(state)
+        metadata = metadata | {
+            CHECKSUM: int(checksum(list(arrays.values()))),
+            SHAPES: shapes_of(arrays),
+            LOSS: loss,
+        }
+        items = {"state": ocp.args.StandardSave(arrays)}
         items |= {METADATA: ocp.args.JsonSave(metadata)}
-        with _as_user_error(self.path):
+        with as_user_error(self.path):
             self._manager.wait_until_finished()
             self._require_space(state)
             self._manager.save(step, args=ocp.args.Composite(**items))
 
     def read_metadata(self, step: int) -> dict[str, Any]:
         """Returns the metadata of the checkpoint of one step."""
-        return renamed.checkpoint(self._read(step, **{METADATA: ocp.args.JsonRestore()})[METADATA])
+        self._manager.wait_until_finished()
+        return self._reader.metadata(step)
 
     def require_run(self, config_class: type[Config], stored: Mapping[str, Any]) -> None:
         """Raises UserError if a checkpoint belongs to another run than a config.json.
@@ -149,7 +147,6 @@ class Checkpoints:
         """
         candidates = [step for step in self.steps() if at_most is None or step <= at_most]
         damaged = []
-        _forget_abandoned_reads()
         for step in _steps_of_process_0(candidates):
             try:
                 state = self._restore_step(like, step)
@@ -183,18 +180,12 @@ class Checkpoints:
         if loss is not None and math.isfinite(loss):
             self._losses[step] = loss
 
-    def _read(self, step: int, **items: Any) -> Any:
-        """Returns items of a checkpoint, read by this process alone."""
-        self._manager.wait_until_finished()
-        return self._reader.restore(self.path / str(step), args=ocp.args.Composite(**items))
-
     def _restore_step(self, like: TrainState, step: int) -> TrainState:
         """Returns the state of one step; raises in all processes if one of them cannot read it."""
         with _in_all_processes():
             metadata, arrays = self._read_step(like, step)
         with _in_all_processes():  # only now: the checksum of sharded arrays needs all processes
-            if int(_checksum(list(arrays.values()))) != metadata[CHECKSUM]:
-                raise ValueError("its arrays do not match their checksum")
+            require_checksum(arrays, metadata[CHECKSUM])
         renamed_arrays = {renamed.parameter(name): array for name, array in arrays.items()}
         if not self._read_only and renamed_arrays.keys() != arrays.keys():
             logging.getLogger("jaxlabs").warning(
@@ -207,7 +198,8 @@ class Checkpoints:
 
     def _read_step(self, like: TrainState, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the metadata and all arrays by stored name, also those that `like` lacks."""
-        shapes, expected = self.read_metadata(step)[SHAPES], _shapes(like)
+        metadata, leaves = self.read_metadata(step), flatten(like)
+        shapes, expected = metadata[SHAPES], shapes_of(leaves)
         stored = {renamed.parameter(name): shape for name, shape in shapes.items()}
         if like.opt_state == optax.EmptyState():
             needed = {n: s for n, s in stored.items() if not n.startswith("opt_state.")}
@@ -221,16 +213,12 @@ class Checkpoints:
                 f" version: {name} is {needed.get(name, 'absent')}, not"
                 f" {expected.get(name, 'absent')}; another `workdir`",
             )
+
+        def sharding(name):
+            return leaves.get(renamed.parameter(name), like.step).sharding
+
         # All arrays are read, since the checksum is of all.
-        leaves = _flatten(like)
-        abstract = {
-            name: _abstract(shape, leaves.get(renamed.parameter(name), like.step).sharding)
-            for name, shape in shapes.items()
-        }
-        restored = self._read(
-            step, state=ocp.args.StandardRestore(abstract), **{METADATA: ocp.args.JsonRestore()}
-        )
-        return restored[METADATA], {name: restored.state[name] for name in shapes}
+        return metadata, self._reader.arrays(step, shapes, sharding)
 
     def _quarantine(self, steps: list[int]) -> None:
         if not steps:
@@ -244,58 +232,6 @@ class Checkpoints:
         # A process that listed the checkpoints earlier would save and restore other steps.
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
         self._manager.reload()
-
-
-def read_newest_params(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-    """Returns the parameters of the newest checkpoint in a folder: the EMA, if it has one.
-
-    A process may call this without the others.
-
-    Returns:
-      Arrays by dotted name; None if there is no checkpoint.
-
-    Raises:
-      UserError: the checkpoint is damaged.
-    """
-    logging.getLogger("absl").addFilter(_is_not_from_orbax)
-    _require_own_files(path, links=True)
-    step = max(ocp.utils.checkpoint_steps(path) if path.exists() else (), default=None)
-    if step is None:
-        return None
-    place, reader = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), _lone_reader()
-    _forget_abandoned_reads()
-
-    def read(**items):
-        return reader.restore(path.absolute() / str(step), args=ocp.args.Composite(**items))
-
-    try:
-        metadata = read(**{METADATA: ocp.args.JsonRestore()})[METADATA]
-        shapes = metadata[SHAPES]
-        abstract = {name: _abstract(shape, place) for name, shape in shapes.items()}
-        state = read(state=ocp.args.StandardRestore(abstract)).state
-        arrays = [state[name] for name in shapes]
-        if int(_checksum(arrays)) != metadata[CHECKSUM]:
-            raise ValueError("its arrays do not match their checksum")
-    except Exception as error:  # damage raises exceptions of many types
-        raise UserError(f"{path}: the checkpoint of step {step} is damaged") from error
-    averaged = any(name.startswith("ema_params.") for name in shapes)
-    prefix = "ema_params." if averaged else "params."
-    return {
-        renamed.parameter(name.removeprefix(prefix)): np.asarray(array)
-        for name, array in zip(shapes, arrays, strict=True)
-        if name.startswith(prefix)
-    }
-
-
-def _lone_reader() -> ocp.Checkpointer:
-    """Returns what reads a checkpoint in this process without the others.
-
-    The manager waits for all processes after a read, and one that finds damage would not come.
-    """
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=None, active_processes={jax.process_index()}
-    )
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
@@ -339,94 +275,3 @@ def _in_all_processes() -> Iterator[None]:
         failure = error
     if sync_hosts(0, failure is not None)[1]:
         raise failure or RuntimeError("another process could not read it")
-
-
-def _require_own_files(folder: pathlib.Path, *, links: bool) -> None:
-    """Raises UserError unless the folder has only regular files and folders: a FIFO would block.
-
-    Args:
-      folder: the folder of the checkpoints.
-      links: whether a checkpoint may be a link; it can be read, but not be deleted by the policy.
-    """
-    for entry in folder.rglob("*"):
-        if entry.exists() and not entry.is_file() and not entry.is_dir():
-            raise ArgumentError(
-                "workdir", f"{entry} is not a file; remove it, or the checkpoint that it is in"
-            )
-        if entry.is_symlink() and entry.parent == folder and not links:
-            raise ArgumentError("workdir", f"{entry} is a link; replace it with its target")
-
-
-@contextlib.contextmanager
-def _as_user_error(path: pathlib.Path) -> Iterator[None]:
-    """Replaces a disk error, which Orbax raises as various types, by a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(path, error) from None
-    except Exception as error:
-        code = re.search(r"os_error_code='(\d+)'", str(error))
-        if code is None:
-            raise
-        number = int(code[1])
-        raise unwritable(path, OSError(number, os.strerror(number))) from None
-
-
-def _forget_abandoned_reads() -> None:
-    """Silences the abandoned reads of a damaged checkpoint, while the hook stays in place.
-
-    Orbax reads all arrays concurrently and stops at the first error. TensorStore's threads finish
-    the other reads after the event loop is closed, and Python would print a traceback for each.
-    """
-    if not isinstance(sys.unraisablehook, _WithoutAbandonedReads):
-        sys.unraisablehook = _WithoutAbandonedReads(sys.unraisablehook)
-
-
-@dataclasses.dataclass(frozen=True)
-class _WithoutAbandonedReads:
-    before: Callable[[Any], None]
-
-    def __call__(self, lost: Any) -> None:
-        if str(lost.exc_value) != "Event loop is closed":
-            self.before(lost)
-
-
-def _is_not_from_orbax(record: logging.LogRecord) -> bool:
-    """Filters the records of Orbax, which logs pages about errors that it raises anyway."""
-    return record.levelno >= logging.CRITICAL or "orbax" not in pathlib.Path(record.pathname).parts
-
-
-def _abstract(shape: str, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-    """Returns the abstract array of a stored shape, such as `float32[2,3]`."""
-    dtype, sizes = re.match(r"(\w+)\[([\d,]*)\]", shape).groups()
-    sizes = tuple(int(size) for size in sizes.split(",") if size)
-    return jax.ShapeDtypeStruct(sizes, jnp.dtype(dtype), sharding=sharding)
-
-
-def _shapes(state: TrainState) -> dict[str, str]:
-    return {name: str(jax.typeof(leaf)) for name, leaf in _flatten(state).items()}
-
-
-def _flatten(state: TrainState) -> dict[str, jax.Array]:
-    return dict(zip(leaf_names(state), jax.tree.leaves(state), strict=True))
-
-
-@jax.jit
-def _checksum(arrays: Tree) -> jax.Array:
-    """Returns [] uint32: the sum of all words of the arrays, each times its own odd number."""
-    total = jnp.uint32(0)
-    for number, leaf in enumerate(jax.tree.leaves(arrays)):
-        words = _words(leaf)
-        index = jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(number * 0x9E3779B1 % 2**32)
-        total += jnp.sum(words * (2 * index + 1), dtype=jnp.uint32)
-    return total
-
-
-def _words(leaf: jax.Array) -> jax.Array:
-    """Returns the bits of an array as uint32 words `[count]`; narrow elements have their own."""
-    if leaf.dtype == bool:
-        leaf = leaf.astype(jnp.uint8)
-    if leaf.dtype.itemsize >= 4:  # a wide element is several words
-        return jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
-    unsigned = {1: jnp.uint8, 2: jnp.uint16}[leaf.dtype.itemsize]
-    return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32).ravel()

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.checkpoints import read_newest_params
+from jaxlabs.training.checkpoint_reader import read_newest_params
 from jaxlabs.training.export import read_safetensors
 from jaxlabs.training.state import Tree
 

@@ -48,14 +48,14 @@ def main(port, process_id, folder, out):
         if path.name.endswith("-seen"):
             continue
         with Checkpoints(path, keep=5) as checkpoints:
-            restore = checkpoints._reader.restore
+            restore = checkpoints._reader._checkpointer.restore
 
             def restore_seen(directory, args, path=path, restore=restore):
                 if process_id == "1" and directory.name == str(NEWEST):
                     directory = path.with_name(f"{path.name}-seen") / str(NEWEST)
                 return restore(directory, args=args)
 
-            checkpoints._reader.restore = restore_seen
+            checkpoints._reader._checkpointer.restore = restore_seen
             state = checkpoints.restore(like)
             found[f"{path.name}.steps"] = np.array(checkpoints.steps())
             for name, leaf in devices.to_host(state).params.items():
