@@ -142,8 +142,11 @@ def attention_maps(model: nn.Module, params: Any, *inputs: Any) -> np.ndarray:
     They are the weights that the forward pass used. Attention modules sow them into the
     collection "intermediates" under the name `weights`. Layers are sorted by their number.
 
-    `inputs` are the arguments of the model: tokens `[batch, time]` and, where it takes one, the
-    padding mask; only the first example of the batch is used.
+    Args:
+      model: a linen module.
+      params: its parameters.
+      *inputs: arguments of the model: tokens `[batch, time]` and, where it takes one, the padding
+        mask, each `[batch, ...]`; only the first example of the batch is used.
 
     Raises:
       ValueError: no attention module sows its weights, or they have different shapes.

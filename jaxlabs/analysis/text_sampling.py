@@ -114,7 +114,11 @@ class WordSamplingConfig(SamplingConfig):
         return "." if "." in tokenizer.words else tokenizer.words[0]
 
     def encode_prompt(self, tokenizer: WordTokenizer) -> np.ndarray:
-        """Returns the tokens `[length]` of the prompt; an `ArgumentError` names unknown words."""
+        """Returns the tokens `[length]` of the prompt.
+
+        Raises:
+          ArgumentError: the prompt has no word, or unknown words.
+        """
         prompt = self.prompt_text(tokenizer)
         words, tokens = split_words(prompt), tokenizer.encode(prompt)
         if not words:
@@ -131,7 +135,11 @@ class WordSamplingConfig(SamplingConfig):
 
 
 def encode(text: str, tokenizer: CharTokenizer, argument: str) -> np.ndarray:
-    """Returns the tokens `[length]` of a text; an `ArgumentError` names unknown characters."""
+    """Returns the tokens `[length]` of a text.
+
+    Raises:
+      ArgumentError: the text has unknown characters; names `argument`.
+    """
     try:
         return tokenizer.encode(text)
     except UserError as error:
@@ -147,7 +155,10 @@ def sample_texts(
     """Returns samples that continue the prompt, prompt included, at each temperature.
 
     `generate` of a trained model is `(prompts, lengths, key, **options) -> (tokens, lengths)`. The
-    key is the same at every temperature. An `ArgumentError` says why the prompt is not accepted.
+    key is the same at every temperature.
+
+    Raises:
+      ArgumentError: the prompt is not accepted.
     """
     prompt = config.encode_prompt(tokenizer)
     start = 0 if config.shows_default_prompt or config.prompt is not None else len(prompt)

@@ -55,9 +55,9 @@ START, END = 1, 2
 class Memory(NamedTuple):
     """The encoded source."""
 
-    vectors: jax.Array  #: [batch, source time, embed_dim]
+    vectors: jax.Array  #: [batch, source time, embed_dim], one for each token
     valid: jax.Array  #: [batch, source time] booleans; False for padding
-    summary: jax.Array  #: [batch, features]
+    summary: jax.Array  #: [batch, features], see `SequenceEncoder`
 
 
 class Seq2Seq(nn.Module):

@@ -41,7 +41,7 @@ class ReportFigure:
 def report_figure(
     title: str, height: float = style.WIDTH, *, name: str = "", alt: str = ""
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes a plot function, `arrays -> ReportFigure`, of one that draws, `(figure, arrays)`.
+    """Makes a plot function, `arrays -> ReportFigure`, of one that fills a given figure.
 
     The decorated function gets an empty figure and returns the caption, or caption and alt text,
     or None if there is nothing to plot.
@@ -53,18 +53,18 @@ def report_figure(
       alt: text alternative; by default the first sentence of the function's docstring.
     """
 
-    def decorate(draw: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(draw)
+    def decorate(fill: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(fill)
         def plot(*arguments: Any, **options: Any) -> ReportFigure | None:
             figure = style.new_figure(height)
-            found = draw(figure, *arguments, **options)
+            found = fill(figure, *arguments, **options)
             if found is None:
                 return None
             if isinstance(found, str):
-                found = found, alt or draw.__doc__.partition("\n")[0]
+                found = found, alt or fill.__doc__.partition("\n")[0]
             caption, text = found
             return ReportFigure(
-                name=name or draw.__name__, title=title, caption=caption, alt=text, figure=figure
+                name=name or fill.__name__, title=title, caption=caption, alt=text, figure=figure
             )
 
         return plot

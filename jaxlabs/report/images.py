@@ -16,8 +16,13 @@ WHITE, GAP = 1.0, 1
 def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Tiles images of one size in row-major order, with a white gap of one pixel.
 
-    Images `[count, height, width]` or `[count, height, width, 1 or 3]`, clipped to [0, 1], make one
-    of `[height, width]`, or `[height, width, 3]`; without a number of columns it is a square.
+    Args:
+      images: [count, height, width] or [count, height, width, 1 or 3] in [0, 1]; values outside are
+        clipped.
+      columns: images per row; None makes a square.
+
+    Returns:
+      `[height, width]`, or `[height, width, 3]` for color images.
     """
     images = np.clip(np.asarray(images, np.float64), 0, 1)
     count, height, width = images.shape[:3]

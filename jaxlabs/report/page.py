@@ -29,8 +29,11 @@ def write_report(folder: RunFolder, lab: Experiment) -> pathlib.Path:
     """Builds the figures of a run, writes them to figures/ and the page to report.html.
 
     Missing files (summary, samples, arrays) are skipped, so a running or interrupted run has a
-    report as well. Damaged files are skipped too; the page and a warning list them. A `UserError`
-    says that the folder holds no run or cannot be written. Returns the path of the page.
+    report as well. Damaged files are skipped too; the page and a warning list them. Returns the
+    path of the page.
+
+    Raises:
+      UserError: the folder holds no run, or cannot be written.
     """
     config, summary, damaged = folder.read_config(), {}, DamagedFiles()
     if (folder.path / "summary.json").exists():

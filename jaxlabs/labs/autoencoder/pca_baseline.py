@@ -10,7 +10,13 @@ from jaxlabs.models.autoencoder import Autoencoder
 def compare_with_pca(
     model: Autoencoder, params: Any, train: np.ndarray, test: np.ndarray
 ) -> dict[str, float]:
-    """Compares a deterministic autoencoder with PCA of the same dimension, on uint8 images.
+    """Compares a deterministic autoencoder with PCA of the same dimension.
+
+    Args:
+      model: the autoencoder.
+      params: its parameters.
+      train: [count, ...] uint8 images for the principal components.
+      test: [count, ...] uint8 images for the reconstruction error.
 
     Returns:
       `pca_squared_error`, the sum over the pixels of a test image; and for a linear autoencoder

@@ -100,7 +100,10 @@ def write_latents(
 ) -> dict[str, float]:
     """Writes the arrays `latent_map`, `reconstructions` and, for a VAE, `latent_units`.
 
-    For a VAE, it returns the number of `active_units` for uint8 images `[count, ...]`.
+    The images are `[count, height, width, channels]` uint8, their `labels [count]` classes.
+
+    Returns:
+      For a VAE, the number of `active_units`.
     """
     mean, log_variance = autoencoder.encode(model, params, images)
     outputs = autoencoder.decode(model, params, mean[:SHOWN])
@@ -198,9 +201,11 @@ def _random_codes(model, params, images, rng):
 
 
 def distance_to_nearest(images: jax.Array, train_images: np.ndarray) -> float:
-    """Returns the mean squared distance from images in [0, 1] to their nearest training image.
+    """Returns the mean squared distance from images to their nearest training image.
 
-    Of the training images, uint8, the first NUM_REFERENCE are compared.
+    Args:
+      images: [count, ...] in [0, 1].
+      train_images: [other count, ...] uint8, of which the first NUM_REFERENCE are compared.
     """
     reference = np.asarray(train_images[:NUM_REFERENCE], np.float32) / 255
     reference = reference.reshape(len(reference), -1)

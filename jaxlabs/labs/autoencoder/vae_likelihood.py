@@ -42,10 +42,17 @@ def likelihood(
     the two bounds on these images is added to the mean of the other bound on all images. The
     difference varies far less between images than the bound.
 
-    `samples` are the importance samples of the bound on all images, and of the tighter bound;
-    `indices` the random images of the latter, maybe none. Returns `bound_<samples>`; for the
-    tighter bound also `bound_<samples>_error`, the standard error from the choice of images, 0 if
-    all are used, and `bound_<samples>_images`.
+    Args:
+      model: a variational autoencoder.
+      params: its parameters.
+      examples: the images.
+      samples: importance samples of the bound on all images, and of the tighter bound.
+      indices: [some] random indices of the images of the tighter bound; may be empty.
+      seed: of the posterior samples.
+
+    Returns:
+      `bound_<samples>`; for the tighter bound also `bound_<samples>_error`, the standard error from
+      the choice of images, 0 if all are used, and `bound_<samples>_images`.
     """
     from scipy.stats import sem
 

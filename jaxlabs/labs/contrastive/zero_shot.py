@@ -184,8 +184,13 @@ def pair_probabilities(logits: list[np.ndarray], loss: str) -> tuple[np.ndarray,
 def reliability(probabilities: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the reliability diagram of predictions, in ten bins of equal width.
 
-    For each bin, `[BINS]`: the mean `confidence` and the `accuracy`, NaN for empty bins; the
-    `count`; and `gap`, the difference of expected and actual number of correct predictions.
+    Args:
+      probabilities: [predictions] confidences in [0, 1].
+      correct: [predictions] whether each prediction is correct.
+
+    Returns:
+      For each bin, `[BINS]`: the mean `confidence` and the `accuracy`, NaN for empty bins; the
+      `count`; and `gap`, the difference of expected and actual number of correct predictions.
     """
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     count, expected, true = (
@@ -230,7 +235,8 @@ def _retrieved(trained, pixels, images, labels):
 def nearest_captions(trained: Trained, prompt: str, count: int = 6) -> str:
     """Returns the prompt and its nearest captions, one per line.
 
-    A `UserError` says that the prompt has unknown words, no words, or too many.
+    Raises:
+      UserError: the prompt has unknown words, no words, or too many.
     """
     embedding = trained.texts([prompt])[0]
     others = [words for words in digit_captions.all_captions() if words != prompt]

@@ -90,7 +90,8 @@ def measure(
 ) -> dict[str, float]:
     """Estimates the bound on the first images and writes the arrays `loss_by_timestep`.
 
-    The images are uint8. A class-conditional network is evaluated without class labels.
+    The images are `[count, height, width, channels]` uint8. A class-conditional network is
+    evaluated without class labels.
     """
     if not config.nll_images:
         return {}

@@ -99,7 +99,8 @@ def write_trajectories(
 ) -> None:
     """Writes the arrays `forward_process`, `trajectory` and `animation`.
 
-    The forward process is that of the first of the uint8 images, at least eight.
+    The forward process is that of the first of `images [at least 8, height, width, channels]`,
+    uint8.
     """
     noise_key, sample_key = jax.random.split(key)
     times, schedule = _timesteps(FORWARD_FRACTIONS, model.diffusion), make_schedule(model.diffusion)

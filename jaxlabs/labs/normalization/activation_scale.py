@@ -17,9 +17,13 @@ GAINS = (0.5, 1.0, 2.0)
 def study(
     config: NormNetConfig, images: np.ndarray, num_layers: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Measures the activations of untrained deep networks for one batch of uint8 images.
+    """Measures the activations of untrained deep networks for one batch of images.
 
-    In the configuration of the network, `num_layers` and `init_gain` are replaced.
+    Args:
+      config: configuration of the network; its `num_layers` and `init_gain` are replaced.
+      images: [batch, height, width, channels] uint8.
+      num_layers: number of hidden layers.
+      seed: of the parameters.
 
     Returns:
       `norms`, `gains`, and `rms [norm, gain, layer]`, the root mean square of the output of each

@@ -87,7 +87,7 @@ def study(
 
     Batch norm is also trained at its best rate with every batch split into groups that are
     normalized separately ("ghost batches", Hoffer et al. 2017). The gradient is averaged over the
-    same images; only the noise of the statistics increases. The rates are ascending.
+    same images; only the noise of the statistics increases. `rates [rate]` are ascending.
 
     Returns:
       Arrays: `norms`, `rates`; `step_loss [norm, rate, seed, step]` of every batch before its

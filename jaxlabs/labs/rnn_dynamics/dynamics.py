@@ -52,9 +52,14 @@ def through_time(
 ) -> dict[str, np.ndarray]:
     """Measures the gradient of the final output's loss with respect to every state, in float64.
 
-    `networks` are (cell, parameters) by name. Returns `<name>_h [time, 3]`, and `<name>_c` of an
-    LSTM: QUANTILES over sequences of the gradient norm with respect to h (or c) of each step,
-    relative to that of the last h.
+    Args:
+      networks: (cell, parameters) by name.
+      inputs: [batch, time, inputs].
+      targets: [batch], of the final output.
+
+    Returns:
+      `<name>_h [time, 3]`, and `<name>_c` of an LSTM: QUANTILES over sequences of the gradient norm
+      with respect to h (or c) of each step, relative to that of the last h.
     """
 
     @functools.partial(jax.jit, static_argnums=0)

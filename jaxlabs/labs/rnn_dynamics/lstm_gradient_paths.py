@@ -41,9 +41,10 @@ class Paths(NamedTuple):
 def cell_paths(
     params: Params, inputs: jax.Array, loss: Loss, *, stop_gate_gradients: bool = False
 ) -> Paths:
-    """Returns the gradient of a loss with respect to every c, see `state_gradients`.
+    """Returns the gradient of a loss with respect to every c, and its path along the cell state.
 
-    Without the gradient from gates and candidates to h, the total equals the product.
+    The arguments are those of `state_gradients`. With `stop_gate_gradients`, without the gradient
+    from gates and candidates to h, the total equals the product.
     """
     (_, c), (_, forget, _, output) = trace("lstm", params, inputs)
     options = {"stop_gate_gradients": stop_gate_gradients}
@@ -57,6 +58,11 @@ def paths_study(
     networks: Mapping[str, Params], inputs: np.ndarray, targets: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Measures both gradient paths of LSTMs for the final output's loss, in float64.
+
+    Args:
+      networks: parameters by name.
+      inputs: [batch, time, inputs].
+      targets: [batch], of the final output.
 
     Returns:
       `names`; `total`, `product` and `others [network, time]`: the gradient norm with respect to c,

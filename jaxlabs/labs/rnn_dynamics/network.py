@@ -67,7 +67,10 @@ def hidden_states(cell: str, params: Params, inputs: jax.Array) -> jax.Array:
 def trace(
     cell: str, params: Params, inputs: jax.Array, perturbations: State | None = None, **options: Any
 ) -> Trace:
-    """Returns all states and gates, see `RecurrentLayer.trace`."""
+    """Returns all states and gates for inputs `[batch, time, inputs]`, in the parameters' dtype.
+
+    See `RecurrentLayer.trace`.
+    """
     layer = recurrent_layer(cell, params)
     return layer.apply({"params": params}, inputs, perturbations, method="trace", **options)
 

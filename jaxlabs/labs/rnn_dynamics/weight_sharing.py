@@ -32,7 +32,9 @@ NETWORKS = SHARED, UNSHARED, POSITION_INPUT = ("shared", "unshared", "shared, po
 def unrolled(copies: Params, inputs: jax.Array) -> jax.Array:
     """Returns h `[time, batch, hidden]` of a network with separate weights for every step.
 
-    The parameters are as in `initial_params`, each array `[time, ...]`.
+    Args:
+      copies: parameters as in `initial_params`, each array `[time, ...]`.
+      inputs: [batch, time, inputs].
     """
     hidden_size = copies["recurrent_kernel"].shape[-2]
     (state,) = zero_state(CELL, hidden_size, 1, len(inputs), inputs.dtype)

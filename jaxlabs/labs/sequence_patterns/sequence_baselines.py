@@ -17,7 +17,7 @@ MAX_WEIGHTS = 300_000
 
 
 def baselines(task: str, splits: Splits) -> dict[str, float]:
-    """Returns the scores on test and longer of whoever counts words, by split and name.
+    """Returns the scores of the baselines on `test` and `long`, by split and name.
 
     next_word and sentiment: `majority_accuracy` of the most frequent label, and
     `bag_of_words_accuracy` of a softmax regression on word counts; next_word also

@@ -153,7 +153,8 @@ def format_predictions(
 ) -> str:
     """Returns the model's output for the prompt, or for a few test sentences, as text.
 
-    A `UserError` is that of `require_known`.
+    Raises:
+      UserError: see `require_known`.
     """
     require_known(config.prompt, data_spec)
     sentences = data_spec["examples"] if config.prompt is None else [(config.prompt, None)]
