@@ -72,8 +72,8 @@ def train(
       KeyboardInterrupt: Ctrl-C; the run is saved.
     """
     with call.session():
-        lab = _loaded(lab)
-        invocation = call.training(lab, preset, config, overwrite, settings)
+        lab = labs.resolve(lab)
+        invocation = call.training(lab, settings, preset=preset, config=config, overwrite=overwrite)
         try:
             with signals.listening():
                 run = modes.measure if isinstance(lab, Study) else modes.train
@@ -273,10 +273,6 @@ class Run:
 
     def _repr_html_(self) -> str:
         return run_card(self._folder, self.lab)
-
-
-def _loaded(lab: str | os.PathLike[str] | Lab | Study) -> Lab | Study:
-    return labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
 
 
 def _plain(sample: Sample) -> Any:

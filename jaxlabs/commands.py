@@ -118,6 +118,7 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    usage = parser.format_usage()
 
     def action() -> int:
         if {"-h", "--help"} & set(arguments):
@@ -126,8 +127,7 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
 
     def line(error: UserError) -> str:
         """Returns the message, with dashes before the argument if it is an option."""
-        is_option = isinstance(error, ArgumentError) and f"--{error.argument}" in options
+        is_option = isinstance(error, ArgumentError) and f"--{error.argument}" in usage
         return f"--{error}" if is_option else str(error)
 
-    options = parser.format_usage()
     return exit_status.of(f"jaxlabs {name}", action, line)

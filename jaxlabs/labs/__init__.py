@@ -120,6 +120,11 @@ def load(name: str | os.PathLike) -> "Lab | Study":
     return _load_entry_point(entries[name])
 
 
+def resolve(lab: "str | os.PathLike | Lab | Study | None") -> "Lab | Study | None":
+    """Returns the lab of a name or path; anything else, a lab or None, as it is."""
+    return load(lab) if isinstance(lab, str | os.PathLike) else lab
+
+
 def load_stored(
     config: Mapping[str, Any], given: "str | os.PathLike | Lab | Study | None" = None
 ) -> "Lab | Study":
@@ -139,15 +144,17 @@ def load_stored(
     name, source = config["experiment"], config.get("lab", {})
     path = source.get("path")
     if given is not None:
-        lab = load(given) if isinstance(given, str | os.PathLike) else given
+        lab = resolve(given)
     elif name in RESERVED:
         raise UserError(f"{name!r} wrote this folder; that of a run of a lab is needed")
     elif source.get("source") == FILE:
         if not isinstance(path, str) or not os.path.exists(path):
-            raise ArgumentError("lab", f"{path}, the file of the lab {name!r}, is missing; {PASS}")
+            raise ArgumentError(
+                "lab", f"{path}, the file of the lab {name!r}, is missing; {REMEDY}"
+            )
         lab = _load_file(path, only_recorded=True)
     elif name not in names():
-        raise ArgumentError("lab", f"{name!r}, the lab of this run, is not installed; {PASS}")
+        raise ArgumentError("lab", f"{name!r}, the lab of this run, is not installed; {REMEDY}")
     else:
         lab = load(name)
     if lab.name != name:
@@ -155,7 +162,7 @@ def load_stored(
     return lab
 
 
-PASS = "pass the lab itself or the present path of its file"
+REMEDY = "pass the lab itself or the present path of its file"
 
 
 def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:

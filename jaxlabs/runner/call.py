@@ -17,6 +17,7 @@ from jaxlabs.training import jax_settings
 from jaxlabs.training.optimizer_config import require_used
 
 PLATFORM_SETTINGS = ("jax_platforms", "jax_platform_name", "jax_default_device")
+"""JAX settings that select the device, which `platform` changes."""
 
 
 @contextlib.contextmanager
@@ -43,19 +44,20 @@ def session() -> Iterator[None]:
 
 def training(
     lab: Lab | Study,
-    preset: str | None,
-    config: str | os.PathLike[str] | None,
-    overwrite: bool,
     settings: Mapping[str, Any],
+    *,
+    preset: str | None = None,
+    config: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> Invocation:
     """Returns the equivalent of a command line that trains.
 
     Args:
       lab: the lab or study.
+      settings: settings on top of the preset and of `config`, by the name of their flag.
       preset: name of the preset; None: that of `config`, or the first one.
       config: path of a run's config.json, whose settings to repeat.
       overwrite: whether to delete the run folder and start over.
-      settings: settings on top of these, by the name of their flag.
 
     Raises:
       ArgumentError: an unknown preset or setting, or an invalid value.

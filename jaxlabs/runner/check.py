@@ -105,9 +105,9 @@ def check(
     """
     if CHILD in os.environ:  # the child would start children, and they theirs
         raise UserError(f"jl.check: called when the lab is loaded; put it below {MAIN}")
-    found = _require_lab(lab if isinstance(lab, Lab | Study) else labs.load(lab))
+    found = _require_lab(labs.resolve(lab))
     with call.session():
-        invocation = call.training(found, preset, None, False, settings)
+        invocation = call.training(found, settings, preset=preset)
         return CheckResult(tuple(_rows(invocation, _name_of(found), lambda text: None)))
 
 
@@ -165,7 +165,9 @@ def _rows(invocation: Invocation, name: str | None, show: Callable[[str], None])
         "sampler": lambda: _sampler(setup),
     }
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
-        processes = name and Processes(name, _flags(invocation), pathlib.Path(folder))
+        processes = None
+        if name is not None:
+            processes = Processes(name, _flags(invocation), pathlib.Path(folder))
         for title, action in (here | _started(processes, thread)).items():
             show(f"checking: {title}")
             yield make_row(title, action)

@@ -110,7 +110,7 @@ def read(
     Raises:
       UserError: there is no run, one is not finished or of a study, or one is given twice.
     """
-    lab = labs.load(lab) if isinstance(lab, str | os.PathLike) else lab
+    lab = labs.resolve(lab)
     runs, notes = [], []
     for source in sources:
         path = pathlib.Path(getattr(source, "path", source))
@@ -151,7 +151,7 @@ def _read_folder(path: pathlib.Path, lab: Experiment | None) -> tuple[list[Finis
 def _read_run(folder: RunFolder, lab: Experiment, source: pathlib.Path) -> FinishedRun:
     """Returns the run of a folder; raises UserError if it is unfinished or of a study."""
     if not isinstance(lab, Lab):
-        raise UserError(f"{folder.path}: {lab.name} is a study; runs of a lab with training")
+        raise UserError(f"{folder.path}: {lab.name} is a study, without training; runs of a lab")
     if not (folder.path / "summary.json").exists():
         raise UserError(f"{folder.path}: not finished; the command of the run resumes it")
     config = folder.read_config()

@@ -64,7 +64,10 @@ UNHASHED = {"dataset": {"name": "markov"}}
         ({"config": {"experiment": "char_rnn"}}, "b: a run of char_rnn, but a is one of gpt"),
         ({"config": OTHER}, "b: other data (other, cdcdcdcd) than a (markov, abababab)"),
         ({"split": "test"}, "b: evaluated on the split test, but a on held_out"),
-        ({"config": {"experiment": "attention", "settings": {}}}, "b: attention is a study; runs"),
+        (
+            {"config": {"experiment": "attention", "settings": {}}},
+            "b: attention is a study, without tr",
+        ),
         ({"config": {"experiment": "unknown"}}, "lab: 'unknown', the lab of this run, is not inst"),
     ],
 )
