@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 from jaxlabs import keys, labs
-from jaxlabs.config import UserError
+from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.run_folder import Sample
 from jaxlabs.runner import call, check_processes
 from jaxlabs.runner.check_processes import CHILD, DEVICES, Processes
@@ -127,7 +127,8 @@ def _parse(lab: Lab, flags: Sequence[str]) -> Invocation:
         "sweep": invocation.sweep is not None,
     }
     for name in filter(given.get, given):
-        raise UserError(f"--{name}: not accepted by check, which trains one run of {STEPS} steps")
+        message = f"not accepted by check, which trains one run of {STEPS} steps"
+        raise ArgumentError(name, message)
     return invocation
 
 
