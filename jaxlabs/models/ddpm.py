@@ -36,8 +36,8 @@ from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.models.model_config import ModelConfig
 from jaxlabs.training.step import build_train_step
 
-LEVELS = 2
-"""Number of downsampling levels."""
+NUM_POOLS = 2
+"""How many times the network downsamples, see `image_classifier.check_divisible`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,17 +130,6 @@ class UNet(nn.Module):
             labels = jnp.full(t.shape, self.num_classes) if labels is None else labels
             time_emb = time_emb + self.class_embedding(labels)
         return time_emb
-
-
-def check_divisible(shape: tuple[int, int, int]) -> None:
-    """Raises UserError unless height and width are divisible by the downsampling factor."""
-    height, width, _ = shape
-    if height % 2**LEVELS or width % 2**LEVELS:
-        raise ArgumentError(
-            "dataset",
-            f"images of {height}x{width} do not halve {LEVELS} times; height and width"
-            f" must be multiples of {2**LEVELS}",
-        )
 
 
 def normalize(images: jax.Array) -> jax.Array:

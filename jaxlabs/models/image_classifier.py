@@ -95,14 +95,14 @@ def convolve(convolutions: Sequence[Conv3x3], x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
 
-def check_divisible(shape: tuple[int, ...]) -> None:
-    """Raises UserError unless height and width are divisible by the downsampling factor."""
-    factor = 2**NUM_POOLS
+def check_divisible(shape: tuple[int, ...], num_pools: int = NUM_POOLS) -> None:
+    """Raises UserError unless `num_pools` poolings halve height and width without a rest."""
+    factor = 2**num_pools
     if shape[0] % factor or shape[1] % factor:
         raise ArgumentError(
             "dataset",
             f"images of {shape[0]}x{shape[1]} are not accepted; height and width must"
-            f" be multiples of {factor}, since the network downsamples {NUM_POOLS} times",
+            f" be multiples of {factor}, since the network downsamples {num_pools} times",
         )
 
 

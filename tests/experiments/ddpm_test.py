@@ -219,7 +219,10 @@ def test_damaged_samples_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ((10, 8), "--dataset: images of 10x8 do not halve 2 times"),
+        (
+            (10, 8),
+            "--dataset: images of 10x8 are not accepted; height and width must be multiples of 4",
+        ),
         ((8, 8), "or pass --noclass_conditional --guidance_scale=1"),
     ],
 )

@@ -17,6 +17,7 @@ from jaxlabs.diffusion.noise_schedules import DiffusionConfig, alphas_cumprod
 from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models import ddpm
 from jaxlabs.models.ddpm import GuidedDenoiser, UNet, UNetConfig, loss, train_step
+from jaxlabs.models.image_classifier import check_divisible
 from jaxlabs.training import gradient_check
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
@@ -198,8 +199,9 @@ def test_labels_are_dropped_in_training_only():
 
 @pytest.mark.parametrize("shape", [(30, 28, 1), (28, 27, 3), (2, 2, 1)])
 def test_image_sizes_not_divisible_by_four_are_refused(shape):
-    with pytest.raises(UserError, match=f"images of {shape[0]}x{shape[1]} do not halve 2 times"):
-        ddpm.check_divisible(shape)
+    message = rf"images of {shape[0]}x{shape[1]} are not accepted; .* multiples of 4.* 2 times"
+    with pytest.raises(UserError, match=message):
+        check_divisible(shape, ddpm.NUM_POOLS)
 
 
 def test_normalize_and_denormalize_are_inverse():

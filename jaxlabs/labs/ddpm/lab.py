@@ -24,6 +24,7 @@ from jaxlabs.data.image_data import labeled_data
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig
 from jaxlabs.labs.ddpm import diffusion_likelihood, diffusion_samples, fid_eval, plots, published
 from jaxlabs.models import ddpm
+from jaxlabs.models.image_classifier import check_divisible
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
 from jaxlabs.training.run_config import RunConfig
@@ -124,7 +125,7 @@ PRESETS = {
 def load_data(config: DDPMRunConfig) -> DataModule:
     """Loads the images."""
     dataset = images.load(config.dataset, config.data_dir)
-    ddpm.check_divisible(dataset.train.images.shape[1:])
+    check_divisible(dataset.train.images.shape[1:], ddpm.NUM_POOLS)
     if config.model.class_conditional and not dataset.classes:
         raise ArgumentError(
             "class_conditional",
