@@ -59,7 +59,9 @@ def _label_predictors(train: list[Pair]) -> dict:
 
 
 def _tag_predictors(train: list[Pair]) -> dict:
-    alone = [((word,), (tag,)) for source, tags in train for word, tag in zip(source, tags)]  # noqa: B905
+    alone = [
+        ((word,), (tag,)) for source, tags in train for word, tag in zip(source, tags, strict=True)
+    ]
     most_frequent = _most_frequent_by(alone, lambda source: source[0])
 
     def word_alone(sources: Sequence) -> list:
