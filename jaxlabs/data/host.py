@@ -56,7 +56,9 @@ class HostExamples:
           UserError: an example cannot be read, or has another form than the others.
         """
         if self._shuffle:
-            index, valid = jax.device_get(_shuffled(self.count, np.uint32(seed), step, batch_size))
+            with jax.default_device(_cpu()):
+                shuffled = _shuffled(self.count, np.uint32(seed), step, batch_size)
+            index, valid = jax.device_get(shuffled)
         else:
             index = step * batch_size + np.arange(batch_size)
             valid = np.ones(batch_size, bool)
@@ -73,9 +75,10 @@ class HostExamples:
 
     def _stack(self, index: np.ndarray) -> HostBatch:
         examples = [read(f"example {i}", self._example, int(i)) for i in index]
+        expected = _form(examples[0])
         for i, example in zip(index, examples, strict=True):
-            if (form := _form(example)) != _form(examples[0]):
-                first = f"{_form(examples[0])} of example {index[0]}"
+            if (form := _form(example)) != expected:
+                first = f"{expected} of example {index[0]}"
                 raise UserError(f"training data: example {i} is {form}, unlike {first}")
         return {name: np.stack([one[name] for one in examples]) for name in examples[0]}
 
@@ -108,6 +111,14 @@ def _numbers(name: str, value: Any) -> np.ndarray:
 
 
 _shuffled = functools.partial(jax.jit, static_argnums=(0, 3))(shuffled_index)
+
+
+def _cpu() -> jax.Device | None:
+    """Returns a device that does not wait for the training steps; None if the platform has none."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def _form(example: HostBatch) -> str:

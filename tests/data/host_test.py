@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
+from jaxlabs.data import host as host_module
 from jaxlabs.data.batches import Examples, TokenStream, batch_at, on_host
 from jaxlabs.data.host import HostExamples
 
@@ -41,6 +42,19 @@ def test_seed_may_have_32_bits(seed):
     ours = HostExamples(LISTED).batch_at(seed, 3, 4)
     theirs = batch_at(Examples({"x": X, "label": LABELS}), np.uint32(seed), 3, 4)
     chex.assert_trees_all_equal(ours, jax.device_get(theirs))
+
+
+def test_order_is_computed_on_the_cpu_beside_the_devices_of_the_training(monkeypatch):
+    used, shuffled = [], host_module._shuffled
+
+    def recorded(*arguments):
+        used.append(jax.config.jax_default_device)
+        return shuffled(*arguments)
+
+    monkeypatch.setattr(host_module, "_shuffled", recorded)
+    with jax.default_device(jax.devices()[1]):
+        HostExamples([{"x": i} for i in range(5)]).batch_at(0, 0, 2)
+    assert used == [jax.local_devices(backend="cpu")[0]]
 
 
 def test_examples_with_an_order_of_their_own_are_read_in_it_without_an_end():
