@@ -116,13 +116,10 @@ def gradients_equal_differences(case: Case) -> str:
     """Compares the gradients with central differences in float64, in random directions."""
     take = lambda leaf: leaf[-DIFFERENCE_EXAMPLES:]  # noqa: E731
     batch, carry = jax.tree.map(take, (case.batch, case.carry))
+    loss_key, noise_key, direction_key = jax.random.split(case.key, 3)
     # Off the initialization, where many gradients are exactly 0.
-    leaves, structure = jax.tree.flatten(case.params)
-    noise = [
-        leaf + 0.02 * jax.random.normal(jax.random.fold_in(case.key, index), leaf.shape, leaf.dtype)
-        for index, leaf in enumerate(leaves)
-    ]
-    params = jax.tree.unflatten(structure, noise)
+    noise = optax.tree.random_like(noise_key, case.params)
+    params = optax.tree.add_scale(case.params, 0.02, noise)
 
     def loss(params, batch_stats, batch, carry):
         statistics = {} if batch_stats is None else {"batch_stats": batch_stats}
@@ -130,7 +127,7 @@ def gradients_equal_differences(case: Case) -> str:
             case.task.model,
             {"params": params} | statistics,
             batch,
-            case.key,
+            loss_key,
             train=True,
             step=0,
             carry=carry,
@@ -146,7 +143,7 @@ def gradients_equal_differences(case: Case) -> str:
         batch,
         carry,
         eps=DIFFERENCE_STEP,
-        key=case.key,
+        key=direction_key,
         max_entries=1,
         directions=1,
     )

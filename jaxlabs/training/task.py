@@ -86,6 +86,14 @@ class Task:
         """The jitted step: `train_step`, or that of the loss."""
         return self.train_step or _step_of(self.loss)
 
+    @functools.cached_property
+    def own_line_search(self) -> bool:
+        """Whether `optimizer` evaluates the loss itself; found by tracing its update."""
+        if self.optimizer is None:
+            return False
+        variables = jax.eval_shape(self.init, jax.random.key(0))
+        return needs_value_fn(self.optimizer, variables["params"])
+
 
 _step_of = functools.cache(build_train_step)
 
@@ -94,7 +102,7 @@ def is_full_batch(task: Task, config: RunConfig) -> bool:
     """Returns whether the optimizer of a run uses all examples at every step."""
     if task.optimizer is None:
         return config.optimization.optimizer in FULL_BATCH
-    return needs_value_fn(task.optimizer, jax.eval_shape(task.init, jax.random.key(0))["params"])
+    return task.own_line_search
 
 
 def optimizer_name(task: Task, config: RunConfig) -> str:
