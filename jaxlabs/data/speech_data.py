@@ -5,8 +5,8 @@ import numpy as np
 from jaxlabs.config import ArgumentError
 from jaxlabs.data import windows
 from jaxlabs.data.batches import Examples
-from jaxlabs.data.char_lm_data import Baselines
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.lm_data import Baselines
 from jaxlabs.data.speeches import SPEAKERS, Sentences, Speeches
 from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
 from jaxlabs.data.vocab import PADDING, pad

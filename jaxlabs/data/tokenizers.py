@@ -1,23 +1,143 @@
-"""Tokenizers: text to token ids and back."""
+"""Tokenizers: text to token ids and back.
 
+Byte-level BPE stands in `jaxlabs.data.bpe`.
+"""
+
+import abc
+import codecs
 import collections
 import dataclasses
 import functools
+import hashlib
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.config import ArgumentError, UserError, nearest
 from jaxlabs.data.vocab import PADDING, Vocab
 
 UNKNOWN = 1
 SPECIAL_TOKENS = ("<pad>", "<unk>")
 """Special tokens of a `WordTokenizer`."""
 
+MIN_BPE_SIZE, MAX_BPE_SIZE = 257, 2**18
+"""Accepted vocabulary sizes of BPE: the 256 bytes and one merge, or more."""
+
+ACCEPTED = "char, word, bytes, bpe:SIZE such as bpe:4096, or a tokenizer file that ends in .json"
+"""The values of `--tokenizer`, in words."""
+
+
+class Choice(NamedTuple):
+    """A checked value of `--tokenizer`."""
+
+    kind: str  #: "char", "word", "bytes", "bpe" or "file"
+    vocab_size: int | None = None  #: vocabulary size of "bpe"
+    path: str | None = None  #: the tokenizer file of "file"
+
+
+def parse(value: str) -> Choice:
+    """Returns a value of `--tokenizer`, such as `bpe:4096`, as its parts.
+
+    Raises:
+      ArgumentError: any other value.
+    """
+    if value in ("char", "word", "bytes"):
+        return Choice(value)
+    kind, colon, size = value.partition(":")
+    if kind == "bpe" and colon and re.fullmatch("[0-9]{1,9}", size):
+        if MIN_BPE_SIZE <= int(size) <= MAX_BPE_SIZE:
+            return Choice("bpe", vocab_size=int(size))
+        accepted = f"bpe with a vocabulary of {MIN_BPE_SIZE} to {MAX_BPE_SIZE:,} tokens"
+        raise ArgumentError("tokenizer", f"{value!r} is not accepted; {accepted}")
+    if value.endswith(".json"):
+        return Choice("file", path=value)
+    hint = nearest(value, ("char", "word", "bytes", "bpe:4096"))
+    raise ArgumentError("tokenizer", f"{value!r} is not accepted; {ACCEPTED}{hint}")
+
+
+def load(saved: Mapping[str, Any]) -> "Tokenizer":
+    """Returns the tokenizer of a JSON of `Tokenizer.to_json`, whatever its kind.
+
+    Raises:
+      UserError: the JSON is of no tokenizer.
+    """
+    for tokenizer in (CharTokenizer, WordTokenizer, ByteTokenizer):
+        if saved.get("kind") == tokenizer.kind:
+            return tokenizer.from_json(saved)
+    accepted = "characters, words, bytes or bpe"
+    raise UserError(f"tokenizer: kind {saved.get('kind')!r} found; {accepted} is accepted")
+
+
+class Tokenizer(abc.ABC):
+    """Text to tokens, the integers 0..vocab_size-1, and back."""
+
+    #: name of the kind, in the JSON
+    kind: ClassVar[str]
+    #: what a token is, for people: "character", "word", "byte" or "token"
+    unit: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def vocab_size(self) -> int:
+        """Number of distinct tokens, special ones included."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest unsigned integers that hold all tokens."""
+        return np.min_scalar_type(self.vocab_size - 1)
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """Returns the tokens `[length]` of a text, in `dtype`."""
+
+    @abc.abstractmethod
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Returns the text of tokens `[length]`; never half a character.
+
+        Raises:
+          ValueError: a token is not one of 0..vocab_size-1.
+        """
+
+    @abc.abstractmethod
+    def labels(self, tokens: Sequence[int]) -> list[str]:
+        """Returns a readable name of each token, one that is part of a character included."""
+
+    @abc.abstractmethod
+    def token_bytes(self) -> np.ndarray | None:
+        """Returns the number of UTF-8 bytes of each token `[vocab_size]`, int64.
+
+        None if the tokens do not determine the text, as unknown words: no loss in bits per byte.
+        """
+
+    @abc.abstractmethod
+    def split_point(self, text: str) -> int:
+        """Returns the last index at which a text may be split before it is encoded.
+
+        `encode(text + rest)` is `encode(text[:index])` followed by `encode(text[index:] + rest)`,
+        whatever follows. 0 if there is none.
+        """
+
+    @abc.abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Returns the tokenizer as JSON, the input of `from_json` and `load`."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """Returns the tokenizer from its JSON; raises UserError if it is of another kind."""
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Hash of the JSON of the tokenizer, in hexadecimal."""
+        content = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
 
 @dataclasses.dataclass(frozen=True)
-class CharTokenizer:
+class CharTokenizer(Tokenizer):
     """One token per character (Unicode code point), numbered in code-point order.
 
     Example:
@@ -28,6 +148,9 @@ class CharTokenizer:
 
     #: the distinct characters, in ascending order; the index of a character is its token
     alphabet: str
+
+    kind = "characters"
+    unit = "character"
 
     def __post_init__(self):
         _require_sorted(self.alphabet, "alphabet must be distinct characters")
@@ -42,8 +165,12 @@ class CharTokenizer:
         """The vocabulary, without special tokens."""
         return Vocab(tuple(self.alphabet))
 
+    @property
+    def vocab_size(self) -> int:
+        return self.vocab.size
+
     def encode(self, text: str) -> np.ndarray:
-        """Returns the tokens `[length]` of a text, in `vocab.dtype`.
+        """Returns the tokens `[length]` of a text, in `dtype`.
 
         Raises:
           UserError: characters outside the alphabet; it names them.
@@ -51,24 +178,26 @@ class CharTokenizer:
         ids = self.vocab.ids
         if unknown := sorted(set(text) - ids.keys()):
             raise UserError(self._unknown_message(unknown))
-        return np.fromiter((ids[character] for character in text), self.vocab.dtype, len(text))
+        return np.fromiter((ids[character] for character in text), self.dtype, len(text))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Returns the text of tokens `[length]`.
-
-        Raises:
-          ValueError: a token is not one of 0..size-1.
-        """
         return "".join(self.vocab.labels(tokens))
 
+    def labels(self, tokens: Sequence[int]) -> list[str]:
+        return self.vocab.labels(tokens)
+
+    def token_bytes(self) -> np.ndarray:
+        return np.array([len(one.encode("utf-8", "surrogatepass")) for one in self.alphabet])
+
+    def split_point(self, text: str) -> int:
+        return len(text)
+
     def to_json(self) -> dict[str, str]:
-        """Returns the tokenizer as JSON, the input of `from_json`."""
-        return {"kind": "characters", "alphabet": self.alphabet}
+        return {"kind": self.kind, "alphabet": self.alphabet}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Returns the tokenizer from its JSON; raises UserError if it is of another kind."""
-        return cls(_stored(saved, "characters", "alphabet", str))
+        return cls(_stored(saved, cls.kind, "alphabet", str))
 
     def _unknown_message(self, unknown: list[str]) -> str:
         named = ", ".join(map(repr, unknown[:10]))
@@ -81,7 +210,7 @@ class CharTokenizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class WordTokenizer:
+class WordTokenizer(Tokenizer):
     """One token per word or punctuation character, in the Penn Treebank convention.
 
     `<pad>` is token 0, `<unk>` (any unknown word) token 1, followed by `words`. Text is split by
@@ -89,6 +218,9 @@ class WordTokenizer:
     """
 
     words: tuple[str, ...]  #: the known words, distinct and in ascending order
+
+    kind = "words"
+    unit = "word"
 
     def __post_init__(self):
         _require_sorted(self.words, "words must be distinct")
@@ -111,35 +243,124 @@ class WordTokenizer:
         """The vocabulary, with `<pad>` and `<unk>`."""
         return Vocab(self.words, SPECIAL_TOKENS)
 
+    @property
+    def vocab_size(self) -> int:
+        return self.vocab.size
+
     def encode(self, text: str) -> np.ndarray:
-        """Returns the tokens `[length]` of a text, line by line, in `vocab.dtype`."""
+        """Returns the tokens `[length]` of a text, line by line, in `dtype`."""
         ids = self.vocab.ids
-        return np.array([ids.get(word, UNKNOWN) for word in split_words(text)], self.vocab.dtype)
+        return np.array([ids.get(word, UNKNOWN) for word in split_words(text)], self.dtype)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns the detokenized text of tokens `[length]`, without padding.
 
         Raises:
-          ValueError: a token is not one of 0..size-1.
+          ValueError: a token is not one of 0..vocab_size-1.
         """
         from nltk.tokenize.treebank import TreebankWordDetokenizer
 
         words = [word for word in self.vocab.labels(tokens) if word != SPECIAL_TOKENS[PADDING]]
         return TreebankWordDetokenizer().detokenize(words)
 
+    def labels(self, tokens: Sequence[int]) -> list[str]:
+        return self.vocab.labels(tokens)
+
+    def token_bytes(self) -> None:
+        return None
+
+    def split_point(self, text: str) -> int:
+        return text.rfind("\n") + 1
+
     def to_json(self) -> dict[str, Any]:
-        """Returns the tokenizer as JSON, the input of `from_json`."""
-        return {"kind": "words", "words": list(self.words)}
+        return {"kind": self.kind, "words": list(self.words)}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Returns the tokenizer from its JSON; raises UserError if it is of another kind."""
-        return cls(tuple(_stored(saved, "words", "words", list)))
+        return cls(tuple(_stored(saved, cls.kind, "words", list)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ByteTokenizer(Tokenizer):
+    """One token per byte of the UTF-8 text; the token is the byte.
+
+    Example:
+      >>> from jaxlabs.data.tokenizers import ByteTokenizer
+      >>> ByteTokenizer().encode("é!").tolist()
+      [195, 169, 33]
+    """
+
+    kind = "bytes"
+    unit = "byte"
+
+    @property
+    def vocab_size(self) -> int:
+        return 256
+
+    def encode(self, text: str) -> np.ndarray:
+        """Returns the bytes `[length]` of a text; a lone surrogate becomes U+FFFD."""
+        return np.frombuffer(well_formed(text).encode(), np.uint8)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return decode_utf8(_in_range(tokens, 256).astype(np.uint8).tobytes())
+
+    def labels(self, tokens: Sequence[int]) -> list[str]:
+        return [byte_label(bytes([token])) for token in _in_range(tokens, 256).tolist()]
+
+    def token_bytes(self) -> np.ndarray:
+        return np.ones(256, np.int64)
+
+    def split_point(self, text: str) -> int:
+        return len(text)
+
+    def to_json(self) -> dict[str, str]:
+        return {"kind": self.kind}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        require_kind(saved, cls.kind)
+        return cls()
 
 
 def split_words(text: str) -> list[str]:
     """Returns the words and punctuation of a text with one sentence per line."""
     return [word for line in text.split("\n") for word in _split_line(line)]
+
+
+def well_formed(text: str) -> str:
+    """Returns a text with U+FFFD for each lone surrogate, which UTF-8 cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", "\ufffd", text)
+    return text
+
+
+def decode_utf8(data: bytes) -> str:
+    """Returns the text of bytes that a model made.
+
+    Bytes that are no character become U+FFFD; an incomplete character at the end is left out.
+    """
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
+
+
+def byte_label(data: bytes) -> str:
+    """Returns the bytes of one token as text; those of a part of a character as hex escapes."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def require_kind(saved: Mapping[str, Any], kind: str) -> None:
+    """Raises UserError if the JSON of a tokenizer is of another kind."""
+    if saved.get("kind") != kind:
+        raise UserError(f"tokenizer: kind {saved.get('kind')!r} found, {kind!r} is accepted")
+
+
+def _in_range(tokens: Sequence[int], size: int) -> np.ndarray:
+    tokens = np.asarray(tokens, np.int64)
+    wrong = tokens[(tokens < 0) | (tokens >= size)]
+    if wrong.size:
+        raise ValueError(f"token {wrong[0]} is not one of 0..{size - 1}")
+    return tokens
 
 
 def _require_sorted(entries: Sequence[str], rule: str) -> None:

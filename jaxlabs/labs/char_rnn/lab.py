@@ -15,8 +15,8 @@ from jaxlabs.analysis import text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
-from jaxlabs.data.char_lm_data import bptt_data, char_lm_data
 from jaxlabs.data.dataset import DataModule, DataSpec
+from jaxlabs.data.lm_data import bptt_data, lm_data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.char_rnn import published
 from jaxlabs.layers.rnn_cells import CELLS
@@ -90,7 +90,7 @@ def load_data(config: CharRNNRunConfig) -> DataModule:
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
     if config.model.stateful:
         return bptt_data(dataset, context, config.batch_size, *rest)
-    return char_lm_data(dataset, context, *rest, argument="bptt_length")
+    return lm_data(dataset, context, *rest, argument="bptt_length")
 
 
 def build_task(config: CharRNNRunConfig, data_spec: DataSpec) -> Task:

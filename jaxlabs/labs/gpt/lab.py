@@ -15,8 +15,8 @@ from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
 from jaxlabs.data import texts
-from jaxlabs.data.char_lm_data import char_lm_data
 from jaxlabs.data.dataset import DataModule, DataSpec
+from jaxlabs.data.lm_data import lm_data
 from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.gpt import published
 from jaxlabs.layers.positions import sinusoidal_embedding
@@ -115,7 +115,7 @@ PRESETS = {
 def load_data(config: GPTRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
     dataset = texts.load(config.dataset, config.data_dir)
-    return char_lm_data(dataset, config.model.context_length, config.seed, ngram_baselines)
+    return lm_data(dataset, config.model.context_length, config.seed, ngram_baselines)
 
 
 def build_task(config: GPTRunConfig, data_spec: DataSpec) -> Task:

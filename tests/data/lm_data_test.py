@@ -5,7 +5,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data.batches import ContiguousStreams
-from jaxlabs.data.char_lm_data import bptt_data
+from jaxlabs.data.lm_data import bptt_data
 from jaxlabs.data.texts import TextDataset
 from jaxlabs.data.tokenizers import CharTokenizer
 

@@ -24,7 +24,7 @@ Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 """`(training tokens, held-out tokens, vocabulary size) -> nats per token`."""
 
 
-def char_lm_data(
+def lm_data(
     dataset: TextDataset,
     context_length: int,
     seed: int,
@@ -78,13 +78,13 @@ def bptt_data(
 
     A step reads `context_length` characters of each of `batch_size` streams. The monitored split is
     `held_out`, the last 10 % in a few long segments with the state carried through each, as
-    char-rnn evaluates. `held_out_windows` is `held_out` of `char_lm_data`, which is comparable with
+    char-rnn evaluates. `held_out_windows` is `held_out` of `lm_data`, which is comparable with
     models of a fixed context.
 
     Raises:
       UserError: the training text is too short for `batch_size` streams, or a split for one window.
     """
-    data = char_lm_data(dataset, context_length, seed, baselines, argument="bptt_length")
+    data = lm_data(dataset, context_length, seed, baselines, argument="bptt_length")
     streams = ContiguousStreams(tokens=data.train.tokens, context_length=context_length)
     streams.windows(batch_size)  # raises if the text is too short
     held_out = CharTokenizer.from_json(data.data_spec).encode(windows.split_text(dataset.text)[1])
