@@ -6,7 +6,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from jaxlabs.config import ArgumentError, Config, UserError, runtime
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import UNKNOWN, CharTokenizer, WordTokenizer, split_words
+from jaxlabs.decoding.generate import PAST_CONTEXT
 from jaxlabs.run_folder.files import Texts
 
 PLAY_PROMPT = "ROMEO:"
@@ -42,13 +43,7 @@ class SamplingConfig(Config):
         " characters",
     )
     num_samples: int = runtime(3, "number of samples", minimum=1, maximum=10_000)
-    max_new_tokens: int = runtime(
-        500,
-        "characters per sample; beyond its context length, a Transformer prefills the last half of"
-        " the context again and continues, where nanoGPT uses a sliding window of a whole context",
-        minimum=1,
-        maximum=1_000_000,
-    )
+    max_new_tokens: int = runtime(500, "characters per sample", minimum=1, maximum=1_000_000)
     temperature: float = runtime(0.8, "sampling temperature; 0: greedy", minimum=0)
     top_k: int = runtime(
         0, "top-k sampling: number of most likely characters to sample from; 0: all", minimum=0
@@ -69,6 +64,12 @@ class SamplingConfig(Config):
         """Temperatures by the heading of their samples."""
         return {"": self.temperature}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of `decoding.generate` at every temperature."""
+        options = {"max_new_tokens": self.max_new_tokens}
+        return options | {"top_k": self.top_k, "top_p": self.top_p}
+
     def prompt_text(self, tokenizer: CharTokenizer) -> str:
         """Returns the prompt, or the default one of the tokenizer."""
         if self.prompt is not None:
@@ -79,6 +80,23 @@ class SamplingConfig(Config):
     def encode_prompt(self, tokenizer: CharTokenizer) -> np.ndarray:
         """Returns the tokens `[length]` of the prompt; raises `ArgumentError` for unknown ones."""
         return encode(self.prompt_text(tokenizer), tokenizer, "prompt")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerSamplingConfig(SamplingConfig):
+    """Sampling options of a model with a limited context."""
+
+    past_context: str = runtime(
+        "half",
+        "samples longer than the context: keep half of it whenever it is full and continue (half);"
+        " or compute the last `context_length` tokens again for every token, slower (slide, as"
+        " nanoGPT)",
+        choices=PAST_CONTEXT,
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return super().options | {"past_context": self.past_context}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,7 +117,7 @@ class TemperedSamplingConfig(SamplingConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WordSamplingConfig(SamplingConfig):
+class WordSamplingConfig(TransformerSamplingConfig):
     """Sampling options of word-level models."""
 
     prompt: str | None = runtime(None, "prompt of the samples, known words only; none: a full stop")
@@ -169,10 +187,8 @@ def sample_texts(
             np.full(config.num_samples, len(prompt), np.int32),
             key,
             vocab_size=tokenizer.vocab.size,
-            max_new_tokens=config.max_new_tokens,
             temperature=temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
+            **config.options,
         )
         groups[heading] = [tokenizer.decode(row[start:]) for row in np.asarray(tokens)]
     return Texts(groups)

@@ -15,11 +15,11 @@ class TransformerStepper:
 
     The carry is `(caches, position)`: its KV caches and the number of tokens in them.
 
-    Beyond `context_length` tokens, `generate` refills the caches with the last `context_length //
-    2` tokens and continues from there: a token then sees between half a context and a whole one.
-    nanoGPT's `generate` recomputes the last `context_length` tokens for every new token, a sliding
-    window. Both give the same logits until the context is full, and again in each step that fills
-    the caches.
+    Beyond `context_length` tokens, `generate` refills the caches: with `past_context="half"` from
+    the last `context_length // 2` tokens, so that a token sees between half a context and a whole
+    one; with "slide" for every new token from the last `context_length - 1` tokens, as nanoGPT's
+    `generate` does. Both give the same logits until the context is full, and again in each step
+    that fills the caches.
     """
 
     #: a linen module with `config.context_length` and methods `empty_caches`, `decode` and

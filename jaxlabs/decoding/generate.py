@@ -10,6 +10,9 @@ import numpy as np
 from jaxlabs.config import ArgumentError
 from jaxlabs.decoding.logits import sample_token
 
+PAST_CONTEXT = ("half", "slide")
+"""What a full carry keeps: half of the context, or all but one token of it."""
+
 
 class Decoder(Protocol):
     """An autoregressive model; its carry is a KV cache or a recurrent state.
@@ -70,16 +73,16 @@ def generate(
     top_p: float = 1.0,
     stop_token: int = -1,
     carry: Any = None,
+    past_context: str = "half",
 ) -> tuple[jax.Array, jax.Array]:
     """Continues every prompt by up to `max_new_tokens` tokens.
 
     All rows share one step counter: at time t the input of a row is its prompt's token while t is
     inside the prompt, afterwards its own sampled token. So prompts of different lengths need no
-    left padding. When the carry is full, it is refilled from position 0 with the last
-    `context_length // 2` tokens, also in prompts longer than the context; a sliding window, as in
-    nanoGPT, gives other tokens from there on, see `TransformerStepper`. Each sample's key depends
-    on the row and the position in it alone, so a row's tokens do not depend on the other rows.
-    All arrays may be traced, as under `jax.vmap` and `jax.pmap`.
+    left padding. When the carry is full, it is refilled from position 0 with its last tokens, also
+    in prompts longer than the context; see `past_context`. Each sample's key depends on the row and
+    the position in it alone, so a row's tokens do not depend on the other rows. All arrays may be
+    traced, as under `jax.vmap` and `jax.pmap`.
 
     Args:
       decoder: the model; static and hashable.
@@ -87,26 +90,32 @@ def generate(
       prompts: [batch, prompt_time] token ids; those past a row's length are ignored.
       lengths: [batch] length of each prompt, 1 to prompt_time; traced ones are clipped.
       key: PRNG key of all samples.
-      max_new_tokens: static, >= 0; of the other arguments only the decoder and the shape of the
-        prompts are static.
+      max_new_tokens: static, >= 0; of the other arguments only the decoder, the shape of the
+        prompts and `past_context` are static.
       temperature: >= 0; 0 is greedy.
       top_k: >= 0; 0 is off.
       top_p: in [0, 1]; 1 is off.
       stop_token: ends a row and is kept as its last token; -1: none.
       carry: initial carry, such as an encoded source; None: `decoder.init_carry(batch)`.
+      past_context: "half": a full carry keeps `context_length // 2` tokens, so that a token sees
+        between half a context and a whole one. "slide": every token is sampled from the last
+        `context_length` tokens, which are computed again for it (nanoGPT's `generate`).
 
     Returns:
       `tokens [batch, prompt_time + max_new_tokens]` int32, each row its prompt and its new tokens,
       0 past its length, and `lengths [batch]` int32, of prompt and new tokens.
 
     Raises:
-      ValueError: `max_new_tokens` is negative, or a prompt is empty or longer than its row (unless
-        the lengths are traced).
+      ValueError: `max_new_tokens` is negative, `past_context` is unknown, or a prompt is empty or
+        longer than its row (unless the lengths are traced).
     """
     prompts = jnp.asarray(prompts, jnp.int32)
     lengths = _valid_lengths(lengths, prompts.shape)
     if max_new_tokens < 0:
         raise ArgumentError("max_new_tokens", f"{max_new_tokens} is negative")
+    if past_context not in PAST_CONTEXT:
+        accepted = ", ".join(PAST_CONTEXT)
+        raise ArgumentError("past_context", f"{past_context!r} is not accepted; one of {accepted}")
     return _generate(
         decoder,
         params,
@@ -119,6 +128,7 @@ def generate(
         jnp.float32(top_p),
         jnp.int32(stop_token),
         carry,
+        past_context,
     )
 
 
@@ -138,7 +148,7 @@ def _valid_lengths(lengths: Any, prompts_shape: tuple[int, int]) -> jax.Array:
     return jnp.asarray(lengths)
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "max_new_tokens"))
+@functools.partial(jax.jit, static_argnames=("decoder", "max_new_tokens", "past_context"))
 def _generate(
     decoder: Decoder,
     params: Any,
@@ -151,6 +161,7 @@ def _generate(
     top_p: jax.Array,
     stop_token: jax.Array,
     carry: Any,
+    past_context: str,
 ) -> tuple[jax.Array, jax.Array]:
     batch_size, prompt_time = prompts.shape
     row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size, dtype=jnp.int32))
@@ -158,7 +169,7 @@ def _generate(
     tokens = jnp.pad(jnp.where(in_prompt, prompts, 0), ((0, 0), (0, max_new_tokens)))
 
     def body(loop: _Loop) -> _Loop:
-        carry, position = _evict_and_prefill(decoder, params, loop)
+        carry, position = _evict_and_prefill(decoder, params, loop, past_context)
         inputs = jax.lax.dynamic_index_in_dim(loop.tokens, loop.time, axis=1, keepdims=False)
         carry, logits = decoder.step(params, carry, inputs)
 
@@ -193,19 +204,24 @@ def _generate(
     return end.tokens, end.lengths
 
 
-def _evict_and_prefill(decoder: Decoder, params: Any, loop: _Loop) -> tuple[Any, jax.Array]:
+def _evict_and_prefill(
+    decoder: Decoder, params: Any, loop: _Loop, past_context: str
+) -> tuple[Any, jax.Array]:
     """Returns carry and position with space for one more token; refills a full carry."""
     # The last token is no input. If all others fit, no refill is compiled.
-    if decoder.context_length is None or loop.tokens.shape[1] - 1 <= decoder.context_length:
+    context = decoder.context_length
+    if context is None or loop.tokens.shape[1] - 1 <= context:
         return loop.carry, loop.position
-    half = decoder.context_length // 2
+    kept = context - 1 if past_context == "slide" else context // 2
 
     def prefill_again() -> Any:
-        if half == 0:
+        if kept == 0:
             return empty_carry(decoder, params, loop.tokens.shape[0])
-        recent = jax.lax.dynamic_slice_in_dim(loop.tokens, loop.time - half, half, axis=1)
+        recent = jax.lax.dynamic_slice_in_dim(loop.tokens, loop.time - kept, kept, axis=1)
         return decoder.prefill(params, recent)
 
-    full = loop.position == decoder.context_length
-    carry = jax.lax.cond(full, prefill_again, lambda: loop.carry)
-    return carry, jnp.where(full, half, loop.position)
+    refills = full = loop.position == context
+    if past_context == "slide":  # inside all prompts, no logits are read and the carry is not kept
+        refills = full & jnp.any(loop.time + 1 >= loop.lengths)
+    carry = jax.lax.cond(refills, prefill_again, lambda: loop.carry)
+    return carry, jnp.where(full, kept, loop.position)

@@ -18,6 +18,8 @@ def squared_relu(x: jax.Array) -> jax.Array:
 ACTIVATIONS = {
     "relu": jax.nn.relu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    # GPT-2's, the approximation of Hendrycks and Gimpel 2016.
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "squared_relu": squared_relu,
 }
 

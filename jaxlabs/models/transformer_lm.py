@@ -254,7 +254,7 @@ def sample(
 ) -> tuple[jax.Array, jax.Array]:
     """Continues prompts `[batch, prompt_time]` of `lengths [batch]`; see `decoding.generate`.
 
-    Beyond `context_length` tokens this differs from nanoGPT's sliding window, see
+    Beyond `context_length` tokens `past_context="slide"` is nanoGPT's sliding window, see
     `TransformerStepper`.
     """
     return generate(TransformerStepper(model, vocab_size), params, prompts, lengths, key, **options)

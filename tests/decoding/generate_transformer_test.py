@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from jaxlabs.config import UserError
 from jaxlabs.decoding.generate import generate
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig, TransformerStepper
 
@@ -114,6 +115,11 @@ def test_every_step_beyond_the_context_equals_the_uncached_forward(settings, key
     np.testing.assert_allclose(cached, expected, rtol=1e-5, atol=1e-5)
 
 
+def last_of(row, stop):
+    """The tokens that a sliding window sees before position `stop`."""
+    return row[max(0, stop - CONTEXT) : stop]
+
+
 def test_logits_beyond_the_context_equal_a_sliding_window_only_when_the_cache_is_full(key):
     model = build()
     params = random_params(model)
@@ -121,14 +127,58 @@ def test_logits_beyond_the_context_equal_a_sliding_window_only_when_the_cache_is
     tokens, _ = generate(Recorder(model), params, PROMPTS, LENGTHS, key, max_new_tokens=NEW_TOKENS)
     jax.effects_barrier()
     row = np.asarray(tokens)[1]  # 21 tokens
-    windows = [row[max(0, t + 1 - CONTEXT) : t + 1] for t in range(len(row) - 1)]
+    windows = [last_of(row, t + 1) for t in range(len(row) - 1)]
     sliding = uncached(model, params, windows)
     cached = np.stack([logits[1] for logits in LOGITS[: len(windows)]])
     errors = np.abs(cached - sliding).max(axis=1)
     same = [t for t, difference in enumerate(errors) if difference < 1e-4]
     assert same == [*range(CONTEXT), 11, 15, 19]
     assert errors[CONTEXT] > 0.01
-    assert "nanoGPT" in TransformerStepper.__doc__
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"positions": "sinusoidal"},
+        {"positions": "learned", "pre_norm": False},
+        {"positions": "rotary", "attention_window": 6},
+        {"positions": "alibi", "short_conv_width": 4},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+def test_a_sliding_window_equals_the_uncached_forward_of_the_last_tokens(settings, key):
+    model = build(**settings)
+    params = random_params(model)
+    LOGITS.clear()
+    options = {"max_new_tokens": NEW_TOKENS, "past_context": "slide"}
+    tokens, lengths = generate(Recorder(model), params, PROMPTS, LENGTHS, key, **options)
+    jax.effects_barrier()
+    tokens = np.asarray(tokens)
+    steps = [(row, t) for row in range(3) for t in range(int(lengths[row]) - 1)]
+    expected = uncached(model, params, [last_of(tokens[row], t + 1) for row, t in steps])
+    cached = np.stack([LOGITS[t][row] for row, t in steps])
+    np.testing.assert_allclose(cached, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_prompts_longer_than_the_context_are_cropped_by_a_sliding_window(model, params, key):
+    """The caches are refilled only where a token is sampled."""
+    prompts, lengths = np.tile(PROMPTS, (1, 2)), [22, 19, 20]
+    options = {"max_new_tokens": 3, "past_context": "slide"}
+    LOGITS.clear()
+    tokens, _ = generate(Recorder(model), params, prompts, lengths, key, **options)
+    jax.effects_barrier()
+    tokens = np.asarray(tokens)
+    steps = [(row, lengths[row] + new) for row in range(3) for new in range(3)]
+    expected = uncached(model, params, [last_of(tokens[row], t) for row, t in steps])
+    cached = np.stack([LOGITS[t - 1][row] for row, t in steps])
+    np.testing.assert_allclose(cached, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_unknown_rule_past_the_context_is_refused(model, params, key):
+    with pytest.raises(UserError, match="past_context: 'drop' is not accepted; one of half, slide"):
+        generate(
+            Recorder(model), params, PROMPTS, LENGTHS, key, max_new_tokens=1, past_context="drop"
+        )
 
 
 @pytest.fixture(scope="module")

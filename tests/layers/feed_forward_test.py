@@ -23,6 +23,7 @@ def perturbed(params):
         ("relu", lambda x: np.maximum(x, 0)),
         ("squared_relu", lambda x: np.maximum(x, 0) ** 2),
         ("gelu", lambda x: x * (1 + erf(x / 2**0.5)) / 2),
+        ("gelu_tanh", lambda x: x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2),
     ],
 )
 def test_feed_forward_equals_numpy(key, activation, function):
@@ -35,5 +36,7 @@ def test_feed_forward_equals_numpy(key, activation, function):
 
 
 def test_unknown_activation_lists_the_accepted_ones(key):
-    with pytest.raises(ValueError, match="'swish' is not one of relu, gelu, squared_relu"):
+    with pytest.raises(
+        ValueError, match="'swish' is not one of relu, gelu, gelu_tanh, squared_relu"
+    ):
         FeedForward(16, "swish").init(key, tokens_of())

@@ -31,7 +31,7 @@ def initialize(model, *inputs):
     return jax.jit(model.init)(jax.random.key(0), *inputs)["params"]
 
 
-def transformer_sampler():
+def transformer_sampler(past_context="half"):
     """Its samples are longer than the context, so that the caches are refilled."""
     config = transformer_lm.TransformerLMConfig(
         vocab_size=VOCAB,
@@ -43,7 +43,7 @@ def transformer_sampler():
     )
     model = transformer_lm.TransformerLM(config)
     params = initialize(model, PROMPTS[0])
-    options = {"max_new_tokens": 7, "top_k": 5, "top_p": 0.9}
+    options = {"max_new_tokens": 7, "top_k": 5, "top_p": 0.9, "past_context": past_context}
     return functools.partial(transformer_lm.sample, model, params, **options)
 
 
@@ -96,6 +96,7 @@ def prior_sampler():
 TEXT, IMAGES = (PROMPTS, LENGTHS, KEYS), (KEYS, ROWS, LABELS)
 CASES = {
     "text by a transformer": (transformer_sampler, TEXT),
+    "text by a transformer, sliding": (lambda: transformer_sampler("slide"), TEXT),
     "text by an lstm": (recurrent_sampler, TEXT),
     "greedy translation by a gru": (lambda: translation_sampler("gru", 1), (SOURCES,)),
     "beam search by a transformer": (lambda: translation_sampler("transformer", 3), (SOURCES,)),

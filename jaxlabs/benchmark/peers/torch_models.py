@@ -1,5 +1,6 @@
 """PyTorch equivalents of the models, by our configs, with the names of our layers."""
 
+import functools
 from typing import Any
 
 import torch
@@ -16,9 +17,15 @@ from jaxlabs.models.transformer_lm import TransformerLMConfig
 
 Tensor = torch.Tensor
 
+ACTIVATIONS = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
+}
+
 SUPPORTED_BY_GPT = {
     "positions": ("sinusoidal", "learned"),
-    "activation": ("relu", "gelu"),
+    "activation": tuple(ACTIVATIONS),
     "no_causal_mask": (False,),
     "pre_norm": (True,),
     "norm": ("layernorm",),
@@ -62,7 +69,7 @@ class Block(nn.Module):
         return self.dropout(self.out(attended.transpose(1, 2).reshape(x.shape)))
 
     def feed(self, x: Tensor) -> Tensor:
-        hidden = getattr(functional, self.config.activation)(self.up_proj(x))
+        hidden = ACTIVATIONS[self.config.activation](self.up_proj(x))
         return self.dropout(self.down_proj(hidden))
 
 

@@ -38,7 +38,9 @@ class GPTRunConfig(RunConfig):
         "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
     )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
-    sampling: text_sampling.SamplingConfig = group(text_sampling.SamplingConfig)
+    sampling: text_sampling.TransformerSamplingConfig = group(
+        text_sampling.TransformerSamplingConfig
+    )
     maps: attention_maps.AttentionMapsConfig = group(
         attention_maps.AttentionMapsConfig, section="report"
     )

@@ -43,7 +43,7 @@ def test_more_tokens_than_the_context_length_are_refused(tiny, parameters, logit
         ),
         ({"positions": "rotery"}, "did you mean 'rotary'"),
         ({"init": "keras"}, "one of gpt2, pytorch"),
-        ({"activation": "swish"}, "one of relu, gelu, squared_relu"),
+        ({"activation": "swish"}, "one of relu, gelu, gelu_tanh, squared_relu"),
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
         ({"matmul_precision": "exact"}, "one of highest, default, bfloat16"),
         ({"embed_dim": -16}, "embed_dim: -16 is not accepted"),

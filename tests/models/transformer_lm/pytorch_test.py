@@ -20,7 +20,12 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
             "tie_embeddings": True,
             "bias": False,
         },
-        {"qkv_bias": True, "positions": "learned", "attention_window": 3},
+        {
+            "qkv_bias": True,
+            "positions": "learned",
+            "attention_window": 3,
+            "activation": "gelu_tanh",
+        },
     ],
 )
 def test_loss_and_gradients_of_the_whole_model_equal_pytorch(
