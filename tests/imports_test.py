@@ -94,7 +94,7 @@ ONLY = {
 }
 # Slow or optional libraries, imported inside functions.
 LAZY = ("diffusers", "jaxlabs.benchmark.peers", "tensorflow", "tensorflow_datasets", "torch")
-LAZY += ("trackio",)
+LAZY += ("tokenizers", "trackio", "zstandard")
 
 # Modules of this project that are imported inside functions, beside the optional peers: with them
 # come libraries that the list of labs, `--help` and a refused flag do not need.
@@ -106,6 +106,7 @@ LAZY_MODULES = {
     },
     "jaxlabs.benchmark.worker": {"jaxlabs.training.jax_settings"},
     "jaxlabs.commands": {"jaxlabs.runner.cli"},
+    "jaxlabs.data.tokenizers": {"jaxlabs.data.bpe"},
     "jaxlabs.labs": {"jaxlabs.runner.lab"},
     "jaxlabs.labs.autoencoder.vae_latents": {"jaxlabs.training.trainer"},
     "jaxlabs.runner.doctor": {"jaxlabs.runner.machine"},
@@ -265,7 +266,7 @@ def test_libraries_are_imported_only_in_their_layers():
 def test_imported_libraries_are_declared_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["peers"], *extras["trackio"]]
+    lines = [*project["dependencies"], *extras["peers"], *extras["text"], *extras["trackio"]]
     declared = {re.match(r"[\w-]+", line)[0].lower() for line in lines}
     providers = importlib.metadata.packages_distributions()
     for module in MODULES:

@@ -23,8 +23,8 @@ UNKNOWN = 1
 SPECIAL_TOKENS = ("<pad>", "<unk>")
 """Special tokens of a `WordTokenizer`."""
 
-MIN_BPE_SIZE, MAX_BPE_SIZE = 257, 2**18
-"""Accepted vocabulary sizes of BPE: the 256 bytes and one merge, or more."""
+MIN_BPE_SIZE, MAX_VOCAB_SIZE = 257, 2**18
+"""Accepted vocabulary sizes of BPE: from the 256 bytes and one merge on."""
 
 ACCEPTED = "char, word, bytes, bpe:SIZE such as bpe:4096, or a tokenizer file that ends in .json"
 """The values of `--tokenizer`, in words."""
@@ -48,9 +48,9 @@ def parse(value: str) -> Choice:
         return Choice(value)
     kind, colon, size = value.partition(":")
     if kind == "bpe" and colon and re.fullmatch("[0-9]{1,9}", size):
-        if MIN_BPE_SIZE <= int(size) <= MAX_BPE_SIZE:
+        if MIN_BPE_SIZE <= int(size) <= MAX_VOCAB_SIZE:
             return Choice("bpe", vocab_size=int(size))
-        accepted = f"bpe with a vocabulary of {MIN_BPE_SIZE} to {MAX_BPE_SIZE:,} tokens"
+        accepted = f"bpe with a vocabulary of {MIN_BPE_SIZE} to {MAX_VOCAB_SIZE:,} tokens"
         raise ArgumentError("tokenizer", f"{value!r} is not accepted; {accepted}")
     if value.endswith(".json"):
         return Choice("file", path=value)
@@ -64,7 +64,9 @@ def load(saved: Mapping[str, Any]) -> "Tokenizer":
     Raises:
       UserError: the JSON is of no tokenizer.
     """
-    for tokenizer in (CharTokenizer, WordTokenizer, ByteTokenizer):
+    from jaxlabs.data.bpe import BPETokenizer
+
+    for tokenizer in (CharTokenizer, WordTokenizer, ByteTokenizer, BPETokenizer):
         if saved.get("kind") == tokenizer.kind:
             return tokenizer.from_json(saved)
     accepted = "characters, words, bytes or bpe"
@@ -93,6 +95,10 @@ class Tokenizer(abc.ABC):
     def encode(self, text: str) -> np.ndarray:
         """Returns the tokens `[length]` of a text, in `dtype`."""
 
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Returns the tokens of several texts, each encoded on its own."""
+        return [self.encode(text) for text in texts]
+
     @abc.abstractmethod
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of tokens `[length]`; never half a character.
@@ -104,6 +110,10 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def labels(self, tokens: Sequence[int]) -> list[str]:
         """Returns a readable name of each token, one that is part of a character included."""
+
+    def pieces(self, text: str) -> list[str]:
+        """Returns a readable name of each token of a text; an unknown word is its own."""
+        return self.labels(self.encode(text))
 
     @abc.abstractmethod
     def token_bytes(self) -> np.ndarray | None:
@@ -197,7 +207,7 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        return cls(_stored(saved, cls.kind, "alphabet", str))
+        return cls(stored(saved, cls.kind, "alphabet", str))
 
     def _unknown_message(self, unknown: list[str]) -> str:
         named = ", ".join(map(repr, unknown[:10]))
@@ -266,6 +276,9 @@ class WordTokenizer(Tokenizer):
     def labels(self, tokens: Sequence[int]) -> list[str]:
         return self.vocab.labels(tokens)
 
+    def pieces(self, text: str) -> list[str]:
+        return split_words(text)
+
     def token_bytes(self) -> None:
         return None
 
@@ -277,7 +290,7 @@ class WordTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        return cls(tuple(_stored(saved, cls.kind, "words", list)))
+        return cls(tuple(stored(saved, cls.kind, "words", list)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,10 +315,10 @@ class ByteTokenizer(Tokenizer):
         return np.frombuffer(well_formed(text).encode(), np.uint8)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return decode_utf8(_in_range(tokens, 256).astype(np.uint8).tobytes())
+        return decode_utf8(in_range(tokens, 256).astype(np.uint8).tobytes())
 
     def labels(self, tokens: Sequence[int]) -> list[str]:
-        return [byte_label(bytes([token])) for token in _in_range(tokens, 256).tolist()]
+        return [byte_label(bytes([token])) for token in in_range(tokens, 256).tolist()]
 
     def token_bytes(self) -> np.ndarray:
         return np.ones(256, np.int64)
@@ -345,8 +358,15 @@ def decode_utf8(data: bytes) -> str:
 
 
 def byte_label(data: bytes) -> str:
-    """Returns the bytes of one token as text; those of a part of a character as hex escapes."""
-    return data.decode("utf-8", "backslashreplace")
+    """Returns the bytes of one token as text.
+
+    Control characters are escaped, newline and tab excepted, as are bytes that are no character.
+    """
+    text = data.decode("utf-8", "backslashreplace")
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode()
+        for one in text
+    )
 
 
 def require_kind(saved: Mapping[str, Any], kind: str) -> None:
@@ -355,7 +375,8 @@ def require_kind(saved: Mapping[str, Any], kind: str) -> None:
         raise UserError(f"tokenizer: kind {saved.get('kind')!r} found, {kind!r} is accepted")
 
 
-def _in_range(tokens: Sequence[int], size: int) -> np.ndarray:
+def in_range(tokens: Sequence[int], size: int) -> np.ndarray:
+    """Returns tokens as int64; raises ValueError if one is not one of 0..size-1."""
     tokens = np.asarray(tokens, np.int64)
     wrong = tokens[(tokens < 0) | (tokens >= size)]
     if wrong.size:
@@ -368,7 +389,7 @@ def _require_sorted(entries: Sequence[str], rule: str) -> None:
         raise UserError(f"tokenizer: the {rule}, in ascending order")
 
 
-def _stored(saved: Mapping[str, Any], kind: str, key: str, content: type) -> Any:
+def stored(saved: Mapping[str, Any], kind: str, key: str, content: type) -> Any:
     """Returns an entry of a tokenizer's JSON; raises UserError if it is of another kind."""
     if saved.get("kind") != kind or not isinstance(saved.get(key), content):
         raise UserError(f"tokenizer: kind {saved.get('kind')!r} found, {kind!r} is accepted")
