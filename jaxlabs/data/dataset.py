@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+import numpy as np
+
 from jaxlabs.data.batches import Examples, TrainingData
 
 DataSpec = Mapping[str, Any]
@@ -58,6 +60,10 @@ class DataModule:
         with every checkpoint.
       baselines: computes reference losses and other metrics without a model, by name.
       warning: one line for the user about the origin of the data, or None.
+      text_tokens: number of targets of the whole text by evaluation set, further ones included, of
+        those that `--eval_tokens` limits; a set with fewer targets is a sample. Empty if the data
+        are no text; else the sets hold `inputs`, `targets` and `weights [count, time]`.
+      token_bytes: number of UTF-8 bytes of each token `[vocab_size]`; None: no bits per byte.
     """
 
     train: TrainingData
@@ -68,6 +74,8 @@ class DataModule:
     data_spec: dict[str, Any] = dataclasses.field(default_factory=dict)
     baselines: Callable[[], dict[str, float]] = dict
     warning: str | None = None
+    text_tokens: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    token_bytes: np.ndarray | None = None
 
     @property
     def monitor(self) -> str:

@@ -1,10 +1,14 @@
 import collections
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from jaxlabs.analysis import baselines
 from jaxlabs.analysis.baselines import ngram_baselines, ngram_probabilities
+
+NAMES = ("unigram", "bigram", "5-gram")
 
 
 def reference_kneser_ney(train, history, token, vocabulary, order):
@@ -106,3 +110,44 @@ def test_tiny_shakespeare_has_golden_losses(data_dir):
     assert losses["unigram"] == pytest.approx(3.3473, abs=1e-3)
     assert losses["bigram"] == pytest.approx(2.4844, abs=1e-3)
     assert losses["5-gram"] == pytest.approx(1.5789, abs=1e-3)
+
+
+def test_memory_is_bounded_whatever_the_length(monkeypatch):
+    monkeypatch.setattr(baselines, "MAX_TRAIN_TOKENS", 40_000)
+    monkeypatch.setattr(baselines, "MAX_HELD_OUT_TOKENS", 10_000)
+
+    class Text:
+        """10**9 tokens, made when they are read."""
+
+        def __len__(self):
+            return 10**9
+
+        def __getitem__(self, part):
+            assert part.stop - part.start <= 400
+            return np.random.default_rng(part.start).integers(0, 50, part.stop - part.start)
+
+    tracemalloc.start()
+    try:
+        losses = ngram_baselines(Text(), Text(), 50)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 120 * 50_000
+    assert list(losses) == ["uniform", *(f"{n} of 40,000 tokens" for n in NAMES)]
+    assert losses["unigram of 40,000 tokens"] == pytest.approx(math.log(50), rel=1e-2)
+
+
+def test_sample_of_a_long_text_is_spread_over_it():
+    text = np.arange(1_000_003)
+    sample = baselines._sample(text, 1000)
+    assert (len(sample), sample[0], sample[-1]) == (1000, 0, 1_000_002)
+    starts = sample[::10]
+    assert np.ptp(np.diff(starts)) <= 1
+    np.testing.assert_array_equal(baselines._sample(text[:1000], 1000), text[:1000])
+
+
+def test_ranks_by_table_and_by_sorting_are_equal():
+    values = np.random.default_rng(0).integers(0, 300, 1000)
+    by_table, by_sorting = baselines._ranks(values), baselines._ranks(values + 10**6)
+    np.testing.assert_array_equal(by_table, np.unique(values, return_inverse=True)[1])
+    np.testing.assert_array_equal(by_sorting, by_table)

@@ -114,3 +114,82 @@ def test_text_of_one_window_is_accepted_and_one_token_less_is_an_error(make):
 def test_token_stream_keeps_the_dtype():
     stream = windows.token_stream(numbered(30), context_length=8)
     assert (stream.tokens.dtype, stream.context_length) == (np.uint16, 8)
+
+
+class Counted:
+    """Numbered tokens that are made when they are read; counts those."""
+
+    def __init__(self, length: int):
+        self.length, self.read = length, 0
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, part):
+        start, stop, _ = part.indices(self.length)
+        self.read += stop - start
+        return np.arange(start, stop)
+
+    def windows(self, start, length):
+        assert 0 <= np.min(start) <= np.max(start) <= self.length - length
+        self.read += len(start) * length
+        return np.asarray(start)[:, None] + np.arange(length)[None, :]
+
+
+LONG = {
+    "consecutive": lambda tokens, limit: windows.consecutive_windows(tokens, 8, limit),
+    "long": lambda tokens, limit: windows.long_windows(tokens, 8, 4, limit),
+    "sliding": lambda tokens, limit: windows.sliding_windows(tokens, 8, 2, limit),
+}
+
+
+@pytest.mark.parametrize("make", LONG.values(), ids=LONG)
+def test_of_a_long_text_only_evenly_spaced_windows_are_read(make):
+    tokens = Counted(10**9)
+    examples = make(tokens, 100)
+    count, length = examples.arrays["weights"].shape
+    assert 80 < count * length <= 100
+    assert tokens.read == count * (length + 1)  # with the last target of each
+    check_windows(examples, length)
+    starts = examples.arrays["inputs"][:, 0].astype(np.int64)
+    assert (starts[0], starts[-1]) == (0, 10**9 - length - 1)
+    assert np.ptp(np.diff(starts)) <= 1
+
+
+def test_sampled_sliding_windows_score_their_last_targets():
+    weights = windows.sliding_windows(Counted(10**6), 8, 2, eval_tokens=100).arrays["weights"]
+    np.testing.assert_array_equal(weights, np.tile([0, 0, 0, 0, 0, 0, 1, 1], (12, 1)))
+
+
+@pytest.mark.parametrize("make", LONG.values(), ids=LONG)
+def test_text_of_at_most_the_limit_is_read_as_a_whole(make):
+    tokens = numbered(101)
+    whole, limited = make(tokens, None), make(tokens, 100)
+    for name, array in whole.arrays.items():
+        np.testing.assert_array_equal(limited.arrays[name], array)
+    assert scored(whole) == list(range(1, 101))
+    assert len(scored(make(tokens, 99))) < 100
+
+
+def test_the_default_limit_is_beyond_the_held_out_part_of_tiny_shakespeare():
+    assert len(scored(windows.consecutive_windows(Counted(500_001), 128))) == 500_000
+    sample = windows.consecutive_windows(Counted(500_002), 128)
+    assert len(scored(sample)) == 500_000 // 128 * 128
+
+
+def test_long_windows_are_few_and_score_every_target():
+    examples = windows.long_windows(numbered(1000), 8, rows=4)
+    assert examples.arrays["weights"].shape == (4, 250)
+    assert scored(examples) == list(range(1, 1000))
+    assert windows.long_windows(numbered(20), 8, rows=4).count == 2  # of at least 8 tokens
+
+
+def test_random_windows_of_a_huge_text_have_starts_in_int32():
+    examples = windows.random_windows(Counted(2**40), 8, 100, seed=0)
+    assert np.ptp(examples.arrays["inputs"][:, 0]) > 2**30
+
+
+@pytest.mark.parametrize("make", LONG.values(), ids=LONG)
+def test_limit_below_a_window_is_refused(make):
+    with pytest.raises(UserError, match=r"^eval_tokens: 7 is not accepted; .* window, 8 tokens$"):
+        make(Counted(10**6), 7)
