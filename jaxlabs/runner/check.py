@@ -1,4 +1,4 @@
-"""Checks what a lab inherits from the training loop: seven properties, in about a minute.
+"""Checks what a lab inherits from the training loop: eight properties, in about a minute.
 
     jaxlabs check gpt
     jaxlabs check my_lab.py --batch_size=16
@@ -7,6 +7,7 @@ overfits one batch         Adam halves the loss of one batch
 micro-batches = the batch  two micro-batches have the loss and the gradients of the whole batch
 gradients = differences    gradients equal central differences in float64
 sampler                    one key gives one sample; another key compiles nothing
+sampler traceable          `Lab.sample` is traced in parameters and key, up to its copy to the host
 compiles once              training compiles its step once
 resumes in a new process   four steps, the last two of them in another process, give the same bits
 1 = 4 devices              four devices give the loss and the gradients of one
@@ -16,22 +17,17 @@ settings are those of the first preset with batches of 8, and the given flags of
 """
 
 import argparse
-import contextlib
 import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import jax
-import numpy as np
-
-from jaxlabs import keys, labs
+from jaxlabs import labs
 from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.run_folder import Sample
-from jaxlabs.runner import call, check_processes
+from jaxlabs.runner import call, check_processes, check_sampler
 from jaxlabs.runner.check_processes import CHILD, DEVICES, Processes
 from jaxlabs.runner.check_result import CheckResult, Row, Skipped, make_row
 from jaxlabs.runner.check_setup import STEPS, Setup, make_setup
@@ -39,9 +35,7 @@ from jaxlabs.runner.flags import error_line, parse
 from jaxlabs.runner.lab import Invocation, Lab, Study
 from jaxlabs.runner.lab_source import FILE
 from jaxlabs.runner.sweep_plan import flag_value
-from jaxlabs.training import checks, devices, jax_settings
-from jaxlabs.training.checks import Failed
-from jaxlabs.training.trainer import initial_state
+from jaxlabs.training import checks, jax_settings
 
 MAIN = 'if __name__ == "__main__":'
 
@@ -163,7 +157,8 @@ def _rows(invocation: Invocation, name: str | None, show: Callable[[str], None])
         "overfits one batch": lambda: checks.overfits_one_batch(case),
         "micro-batches = the batch": lambda: _micro_batches(setup, case),
         "gradients = differences": lambda: checks.gradients_equal_differences(case),
-        "sampler": lambda: _sampler(setup),
+        "sampler": lambda: check_sampler.one_key_gives_one_sample(setup),
+        "sampler traceable": lambda: check_sampler.is_traceable(setup),
     }
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
         processes = None
@@ -201,43 +196,3 @@ def _micro_batches(setup: Setup, case: checks.Case) -> str:
     if setup.task.batch_coupled:
         raise Skipped("batch-coupled: not applicable")
     return checks.micro_batches_equal_the_batch(case)
-
-
-def _sampler(setup: Setup) -> str:
-    """Samples twice with one key, and once with another."""
-    state = devices.to_host(initial_state(setup.task, setup.config, setup.placement))
-
-    def sample(number: int) -> Sample:
-        key = keys.at_step(setup.config.seed, "sample", number)
-        return setup.lab.sample(setup.config, setup.task, setup.data.data_spec, state, key)
-
-    first, again = sample(0), sample(0)
-    if not _equal(first, again):
-        raise Failed("two samples with one key differ")
-    with _compilations() as compiled:
-        sample(1)
-    if compiled:
-        raise Failed(f"another key compiles {len(compiled)} programs")
-    return "one key gives one sample; another key compiles nothing"
-
-
-@contextlib.contextmanager
-def _compilations() -> Iterator[list[str]]:
-    """Yields a list that grows by one with every compiled program."""
-    found = []
-
-    def listen(name: str, seconds: float, **_: Any) -> None:
-        if name == "/jax/core/compile/backend_compile_duration":
-            found.append(name)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def _equal(one: Sample, other: Sample) -> bool:
-    if isinstance(one, Mapping):
-        return all(np.array_equal(one[name], other[name]) for name in one)
-    return one == other

@@ -245,6 +245,8 @@ def _check_flags_of_mode(invocation: Invocation) -> None:
     """Raises UserError for a flag that the mode would ignore, or a step that does not exist."""
     mode, step, config = invocation.mode, invocation.replay_step, invocation.config()
     steps = config.steps
+    if mode == "sample" and invocation.lab.sample is None:
+        raise UserError(f"--mode: 'sample' is not accepted; {invocation.lab.name} has no sampler")
     if mode == "train" and invocation.sweep is None:
         require_used(config.optimization, invocation.overrides)
     writing = ("train", "lr_range")

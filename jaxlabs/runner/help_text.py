@@ -10,6 +10,7 @@ from jaxlabs.runner import program
 from jaxlabs.runner.flags import CommandFlag, command_flags, with_dashes
 from jaxlabs.runner.lab import Experiment
 from jaxlabs.runner.sweep_plan import flag_value
+from jaxlabs.training.run_config import has_data_choice
 
 HELP = "show this help message and exit"
 
@@ -53,9 +54,11 @@ def help_text(lab: Experiment) -> str:
 
 
 def sections(config_class: type[Config]) -> dict[str, list[tuple[str, dataclasses.Field]]]:
-    """Returns the settings of a config class, (flag name, field), by heading."""
+    """Returns the accepted settings of a config class, (flag name, field), by heading."""
     found: dict[str, list[tuple[str, dataclasses.Field]]] = {}
     for section, field in _with_section(config_class, None):
+        if field.name == "dataset" and not has_data_choice(config_class):
+            continue
         found.setdefault(section, []).append((field.name, field))
     order = [*SECTIONS, *found]
     return {section: found[section] for section in sorted(found, key=order.index)}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import jax
 
-from jaxlabs.config import canonical
+from jaxlabs.config import ArgumentError, canonical
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.published import Published, PublishedCurve
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.runner.lab_source import LabSource
 from jaxlabs.runner.sweep_plan import Sweep
-from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig
+from jaxlabs.training.run_config import CommonConfig, RunConfig, SuiteConfig, has_data_choice
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Callback, Task
 
@@ -63,7 +63,8 @@ class Lab(Experiment):
     Attributes:
       load_data: reads the data, `config -> DataModule`.
       build_task: builds model, loss and step, `(config, data_spec) -> Task`; needs no data.
-      sample: samples text or arrays from the model, `(config, task, data_spec, state, key)`.
+      sample: samples text or arrays from the model, `(config, task, data_spec, state, key)`; None
+        for a model that generates nothing.
       analyze: measures a trained model, `(config, task, data, state, folder) -> metrics by name`,
         and writes arrays into the folder for the report; by default none.
       run_suffix: suffix of the default run folder, for settings that distinguish runs of the same
@@ -78,7 +79,7 @@ class Lab(Experiment):
     config_class: type[RunConfig]
     load_data: Callable[[Any], DataModule]
     build_task: Callable[[Any, Mapping[str, Any]], Task]
-    sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample]
+    sample: Callable[[Any, Task, Mapping[str, Any], TrainState, jax.Array], Sample] | None = None
     analyze: Callable[[Any, Task, DataModule, TrainState, RunFolder], dict[str, float]] = (
         lambda config, task, data, state, folder: {}
     )
@@ -181,6 +182,13 @@ class Invocation:
     axes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     config_file: str | None = None
     stored: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for a data set that the lab would not read."""
+        given = {*self.overrides, *self.axes}
+        if "dataset" in given and not has_data_choice(self.lab.config_class):
+            message = f"not accepted; {self.lab.name} has no choice of data sets, leave it out"
+            raise ArgumentError("dataset", message)
 
     def folder(self) -> RunFolder:
         """Returns the run folder of the command line."""

@@ -138,7 +138,7 @@ def _train(invocation: Invocation, context: RunContext, checkpoints: Checkpoints
         folder=context.folder,
         checkpoints=checkpoints,
         metadata=metadata,
-        sample=sample,
+        sample=sample if invocation.lab.sample else None,
         callbacks=invocation.lab.callbacks,
         read_weights=context.read_weights,
     ).train()
@@ -166,11 +166,15 @@ def _finish(
     echo: Callable[[object], None],
 ) -> None:
     """Samples and analyzes the trained model, writes summary.json, and prints the results."""
-    sample = _sample_state(invocation, context, result.state)
-    path = context.folder.write_sample("final", sample)
+    shown = []
+    if invocation.lab.sample:
+        sample = _sample_state(invocation, context, result.state)
+        path = context.folder.write_sample("final", sample)
+        shown = [path if isinstance(sample, Mapping) else sample]
     summary = summarize(invocation, context, result)
     context.folder.write_summary(summary)
-    echo(path if isinstance(sample, Mapping) else sample)
+    for text in shown:
+        echo(text)
     for name, value in summary["metrics"].items():
         echo(f"{name} {float('nan') if value is None else value:.4f}")
 

@@ -84,7 +84,10 @@ class SuiteConfig(CommonConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(CommonConfig):
-    """Settings of every training run; each lab adds those of its model as a nested group."""
+    """Settings of every training run; each lab adds those of its model as a nested group.
+
+    A lab with a choice of data sets declares `dataset` again; another one refuses it.
+    """
 
     dataset: str = setting("", "name of a data set, or path of a file", section="data")
     steps: int = setting(1000, "number of optimizer steps", minimum=0, section="training")
@@ -183,6 +186,13 @@ class RunConfig(CommonConfig):
                 "process_id",
                 f"{self.process_id} is not accepted; below `num_processes` {self.num_processes}",
             )
+
+
+def has_data_choice(config_class: type[CommonConfig]) -> bool:
+    """Returns whether a lab with these settings reads `dataset`, which it then declares itself."""
+    declared = {field.name: field for field in dataclasses.fields(config_class)}
+    inherited = {field.name: field for field in dataclasses.fields(RunConfig)}
+    return declared.get("dataset") is not inherited["dataset"]
 
 
 def differing(

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import jaxlabs as jl
 from jaxlabs.analysis.feature_extractor import restore_feature_extractor
 from jaxlabs.config import UserError
 from jaxlabs.data import images
@@ -41,6 +42,16 @@ def test_outputs_are_confusion_matrix_errors_and_metrics(whole):
         assert (arrays["labels"] != arrays["predicted"]).all()
     figures = {path.stem for path in whole.figures.iterdir()}
     assert figures >= {"confusion", "misclassified", "loss"}
+
+
+def test_lab_without_a_sampler_writes_no_samples_and_refuses_to_sample(whole, capsys):
+    assert not [*whole.samples.glob("*")]
+    assert "Samples" not in whole.report.read_text("utf-8")
+    assert cli.run(LAB, ["--mode=sample", f"--workdir={whole.path}"]) == 2
+    line = "--mode: 'sample' is not accepted; mnist_classifier has no sampler"
+    assert capsys.readouterr().err == f"mnist_classifier: {line}\n"
+    with pytest.raises(UserError, match=r"^sample: mnist_classifier has no sampler$"):
+        jl.load_run(whole.path).sample()
 
 
 def test_finished_run_can_be_rerun_evaluated_and_analyzed(whole, rerun):

@@ -14,7 +14,7 @@ import jaxlabs as jl
 from jaxlabs import labs
 from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB as GPT
-from jaxlabs.runner import check
+from jaxlabs.runner import check, check_sampler
 from jaxlabs.runner.check_result import FAIL, PASS, SKIP, Row, make_row
 from jaxlabs.runner.check_setup import make_setup
 from jaxlabs.runner.lab_source import ENTRY_POINT, LabSource
@@ -25,6 +25,7 @@ NAMES = (
     "micro-batches = the batch",
     "gradients = differences",
     "sampler",
+    "sampler traceable",
     "compiles once",
     "resumes in a new process",
     "1 = 4 devices",
@@ -100,13 +101,15 @@ def setup(spirals):
 def test_sampler_must_be_a_function_of_the_key(setup):
     random = np.random.default_rng(0)
     with pytest.raises(Failed, match=r"^two samples with one key differ$"):
-        check._sampler(setup(lambda *_: {"images": random.normal(size=3)}))
+        check_sampler.one_key_gives_one_sample(setup(lambda *_: {"images": random.normal(size=3)}))
 
 
 @pytest.mark.parametrize("sampled", ["text", {"images": np.zeros((2, 3))}], ids=["text", "arrays"])
 def test_sampler_of_text_or_arrays_passes(setup, sampled):
     arrays = sampled if isinstance(sampled, str) else jax.device_put(sampled)
-    assert check._sampler(setup(lambda *_: arrays)).startswith("one key gives one sample")
+    assert check_sampler.one_key_gives_one_sample(setup(lambda *_: arrays)).startswith(
+        "one key gives one sample"
+    )
 
 
 def test_sampler_must_not_compile_for_every_key(setup):
@@ -114,12 +117,55 @@ def test_sampler_must_not_compile_for_every_key(setup):
         return {"images": np.asarray(jax.jit(lambda key: jax.random.normal(key, (7,)))(key))}
 
     with pytest.raises(Failed, match=r"^another key compiles 1 programs$"):
-        check._sampler(setup(sample))
+        check_sampler.one_key_gives_one_sample(setup(sample))
+
+
+def traced(setup, sample):
+    return make_row("sampler traceable", lambda: check_sampler.is_traceable(setup(sample)))
+
+
+def test_sampler_that_returns_arrays_is_traced_to_its_end(setup):
+    def sample(config, task, data_spec, state, key):
+        return {"images": task.model.apply({"params": state.params}, np.zeros((3, 2)))}
+
+    row = traced(setup, sample)
+    assert (row.verdict, row.text) == (PASS, "traced to its end, float32[3, 2]")
+
+
+def test_sampler_of_a_text_is_traced_up_to_its_copy_to_the_host(setup):
+    def sample(config, task, data_spec, state, key):
+        tokens = jax.random.randint(key, (4, 20), 0, 9)
+        return "".join(map(str, np.asarray(tokens).ravel()))
+
+    row = traced(setup, sample)
+    assert row.verdict == PASS
+    line = r"traced up to int32\[4,20\], which check_test.py:\d+ copies to the host"
+    assert re.fullmatch(line, row.text)
+
+
+def test_sampler_that_branches_in_python_on_a_traced_value_fails(setup):
+    def sample(config, task, data_spec, state, key):
+        tokens = []
+        while len(tokens) < 3 or int(tokens[-1]) == 0:
+            key, used = jax.random.split(key)
+            tokens.append(jax.random.randint(used, (), 0, 2))
+        return {"images": np.stack(tokens)}
+
+    row = traced(setup, sample)
+    assert row.verdict == FAIL
+    assert re.match(r"check_test.py:\d+ needs a value where it is traced: ", row.text)
+
+
+def test_lab_without_a_sampler_skips_both_lines(setup):
+    without = setup(None)
+    for action in (check_sampler.one_key_gives_one_sample, check_sampler.is_traceable):
+        row = make_row("sampler", lambda: action(without))  # noqa: B023
+        assert (row.verdict, row.text) == (SKIP, "the lab has no sampler")
 
 
 def test_lab_without_a_file_skips_what_needs_other_processes():
     started = check._started(None, None)
-    assert [*started] == [*NAMES[4:]]
+    assert [*started] == [*NAMES[5:]]
     assert {make_row(name, action).verdict for name, action in started.items()} == {SKIP}
 
 
@@ -183,7 +229,7 @@ def test_call_names_arguments_and_leaves_the_process_as_it_was(monkeypatch):
 
 
 def test_listener_of_compilations_is_removed():
-    with check._compilations() as found:
+    with check_sampler.compilations() as found:
         jax.jit(lambda x: x * 3 + 1)(np.ones(7))
     assert found
     count = len(found)

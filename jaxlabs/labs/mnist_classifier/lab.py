@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import math
 
-import jax
 import jax.numpy as jnp
 
 from jaxlabs.analysis import image_predictions
@@ -85,17 +84,6 @@ def build_task(config: ImageClassifierRunConfig, data_spec: DataSpec) -> Task:
     return Task(model, init, image_classifier.loss, image_classifier.train_step)
 
 
-def sample(
-    config: ImageClassifierRunConfig,
-    task: Task,
-    data_spec: DataSpec,
-    state: TrainState,
-    key: jax.Array,
-) -> str:
-    """Returns the classes; a classifier generates no samples."""
-    return f"{len(data_spec['classes'])} classes: {', '.join(data_spec['classes'])}"
-
-
 def analyze(
     config: ImageClassifierRunConfig,
     task: Task,
@@ -116,7 +104,6 @@ LAB = Lab(
     presets=PRESETS,
     load_data=load_data,
     build_task=build_task,
-    sample=sample,
     analyze=analyze,
     plots={"confusion": confusion.confusion, "misclassified": confusion.misclassified},
     main_metrics=("test_accuracy", "errors"),
