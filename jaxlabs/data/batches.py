@@ -25,6 +25,10 @@ class TrainingData(Protocol):
     devices, and `batch_at` is traced into the compiled steps. An object of any other class is a
     host data set: `batch_at` is called in a thread and returns numpy arrays. Both give the same run
     if they give the same batches.
+
+    A host data set may also have `rows_at(seed, step, batch_size, start, stop)`, which returns the
+    rows from `start` to before `stop` of that batch: then each process of a run reads only the rows
+    of its devices. Without it, each process reads whole batches.
     """
 
     def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
@@ -89,15 +93,7 @@ class ContiguousStreams:
         Raises:
           UserError: the text is shorter than one window per row.
         """
-        length, step = self.tokens.shape[0], batch_size * self.context_length
-        if length < step + 1:
-            raise UserError(
-                f"`batch_size`={batch_size}: the training text has {length:,} tokens;"
-                f" {batch_size:,} streams of {self.context_length:,} tokens need at least"
-                f" {step + 1:,}"
-            )
-        fitting = (length - 1) // step
-        return max(1, fitting - 1)
+        return steps_of_epoch(self.tokens.shape[0], batch_size, self.context_length)
 
     def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
         """Returns the next segment of every row."""
@@ -199,6 +195,21 @@ def require_window(length: int, context_length: int, argument: str = "context_le
             f"`{argument}`={context_length}: the text (or its held-out part) has {length:,}"
             f" tokens; one window needs at least {context_length + 1:,}"
         )
+
+
+def steps_of_epoch(length: int, batch_size: int, context_length: int) -> int:
+    """Returns the steps of an epoch of `ContiguousStreams` over `length` tokens.
+
+    Raises:
+      UserError: the text is shorter than one window per row.
+    """
+    step = batch_size * context_length
+    if length < step + 1:
+        raise UserError(
+            f"`batch_size`={batch_size}: the training text has {length:,} tokens;"
+            f" {batch_size:,} streams of {context_length:,} tokens need at least {step + 1:,}"
+        )
+    return max(1, (length - 1) // step - 1)
 
 
 def _windows_from(stream: TokenStream | ContiguousStreams, start: jax.Array) -> Batch:

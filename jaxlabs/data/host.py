@@ -55,18 +55,22 @@ class HostExamples:
         Raises:
           UserError: an example cannot be read, or has another form than the others.
         """
+        return self.rows_at(seed, step, batch_size, 0, batch_size)
+
+    def rows_at(self, seed: int, step: int, batch_size: int, start: int, stop: int) -> HostBatch:
+        """Returns the rows from `start` to before `stop` of a batch; no other example is read."""
         if self._shuffle:
-            with jax.default_device(_cpu()):
+            with jax.default_device(cpu()):
                 shuffled = _shuffled(self.count, np.uint32(seed), step, batch_size)
-            index, valid = jax.device_get(shuffled)
+            index, valid = (rows[start:stop] for rows in jax.device_get(shuffled))
         else:
-            index = step * batch_size + np.arange(batch_size)
-            valid = np.ones(batch_size, bool)
+            index = step * batch_size + np.arange(start, stop)
+            valid = np.ones(stop - start, bool)
         batch = self._stack(index)
-        weights = batch.get("weights", np.ones(batch_size)).astype(np.float32)
+        weights = batch.get("weights", np.ones(len(index))).astype(np.float32)
         mask = valid.reshape(valid.shape + (1,) * (weights.ndim - 1))
         batch["weights"] = np.where(mask, weights, np.float32(0))
-        batch["example_index"] = np.arange(batch_size, dtype=np.int32)
+        batch["example_index"] = np.arange(start, stop, dtype=np.int32)
         return batch
 
     def take(self, index: Any) -> Examples:
@@ -113,7 +117,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
 _shuffled = functools.partial(jax.jit, static_argnums=(0, 3))(shuffled_index)
 
 
-def _cpu() -> jax.Device | None:
+def cpu() -> jax.Device | None:
     """Returns a device that does not wait for the training steps; None if the platform has none."""
     try:
         return jax.local_devices(backend="cpu")[0]

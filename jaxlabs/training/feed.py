@@ -13,7 +13,7 @@ from jaxlabs.config import UserError
 from jaxlabs.data.batches import Batch, TrainingData, on_host
 from jaxlabs.data.host import HostBatch, read
 from jaxlabs.training import jax_settings
-from jaxlabs.training.devices import BATCH_AXIS, DataParallel
+from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.run_config import RunConfig
 
 MAX_STACKED = 16
@@ -45,7 +45,8 @@ class Feed:
     """`feed.at(step) -> (dataset, end)`: data for the steps from `step` to before `end`.
 
     A device data set is replicated once. Batches of a host data set are stacked, so that one
-    compiled call takes several steps; while it runs, a thread prepares the next stack.
+    compiled call takes several steps; while it runs, a thread prepares the next stack. A process
+    asks a host data set with `rows_at` for the rows of its own devices only.
     """
 
     def __init__(
@@ -67,6 +68,9 @@ class Feed:
         self._host = dataset if on_host(dataset) else None
         self._replicated = placement.replicate(None if self._host else dataset)
         self._config, self._placement = config, placement
+        self._rows = slice(0, config.batch_size)  # that this process reads
+        if hasattr(self._host, "rows_at"):
+            self._rows = _own_rows(placement.batch_sharding, config.batch_size)
         self._size, self._shapes = 0, {}
         self._current: tuple[int, Stack] | None = None
         self._next: tuple[int, Future[Stack]] | None = None
@@ -91,9 +95,12 @@ class Feed:
     def _stack_from(self, step: int) -> Stack:
         if not self._shapes:  # the first batch gives the shapes, and how many batches fit
             batch = self._batch(step)
-            _require_contract(batch, step, self._config.batch_size)
+            count = self._rows.stop - self._rows.start
+            _require_contract(batch, step, count)
             self._shapes = _shapes(batch)
-            fitting = MAX_STACK_BYTES // sum(array.nbytes for array in batch.values())
+            # The size of the whole batch, so that stacks are equally long in all processes.
+            size = sum(array.nbytes for array in batch.values()) * self._config.batch_size // count
+            fitting = MAX_STACK_BYTES // size
             self._size = max(1, min(MAX_STACKED, self._config.steps_per_call, fitting))
             return self._load(step, {step: batch})
         expected, future = self._next or (None, None)
@@ -125,26 +132,45 @@ class Feed:
         return Stack(stacked, np.int32(first))
 
     def _batch(self, step: int) -> HostBatch:
+        """Returns the rows of a batch that this process reads."""
         what, config = f"the batch after step {step}", self._config
-        return read(what, self._host.batch_at, config.seed, step, config.batch_size)
+        arguments = config.seed, step, config.batch_size
+        if not hasattr(self._host, "rows_at"):
+            return read(what, self._host.batch_at, *arguments)
+        return read(what, self._host.rows_at, *arguments, self._rows.start, self._rows.stop)
 
     def _shard(self, stacked: np.ndarray) -> jax.Array:
-        """Places `[steps, batch, ...]` so that every device holds its share of each batch."""
-        sharding = NamedSharding(self._placement.mesh, PartitionSpec(None, BATCH_AXIS))
-        return jax.make_array_from_callback(stacked.shape, sharding, stacked.__getitem__)
+        """Places `[steps, rows, ...]` so that every device holds its share of each batch."""
+        batch_size, offset = self._config.batch_size, self._rows.start
+        by_row = self._placement.batch_sharding
+        sharding = NamedSharding(by_row.mesh, PartitionSpec(None, *by_row.spec))
+
+        def share(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[1].indices(batch_size)
+            return stacked[:, start - offset : stop - offset]
+
+        shape = (len(stacked), batch_size, *stacked.shape[2:])
+        return jax.make_array_from_callback(shape, sharding, share)
+
+
+def _own_rows(sharding: NamedSharding, batch_size: int) -> slice:
+    """Returns the rows of a batch from the first to the last one on a device of this process."""
+    shares = sharding.addressable_devices_indices_map((batch_size,)).values()
+    bounds = [index[0].indices(batch_size) for index in shares]
+    return slice(min(start for start, *_ in bounds), max(stop for _, stop, _ in bounds))
 
 
 def _shapes(batch: HostBatch) -> dict[str, str]:
     return {name: str(jax.typeof(array)) for name, array in batch.items()}
 
 
-def _require_contract(batch: HostBatch, step: int, batch_size: int) -> None:
+def _require_contract(batch: HostBatch, step: int, count: int) -> None:
     """Raises UserError unless a batch has what `TrainingData` promises; others have its shapes."""
-    expected = dict.fromkeys(batch, f"[{batch_size}, ...]")
-    expected |= {"weights": f"[{batch_size}, ...]", "example_index": f"int32[{batch_size}]"}
+    expected = dict.fromkeys(batch, f"[{count}, ...]")
+    expected |= {"weights": f"[{count}, ...]", "example_index": f"int32[{count}]"}
     found = _shapes(batch)
     for name, shape in expected.items():
         rows = batch[name].shape[:1] if name in batch else ()
-        if rows != (batch_size,) or (name == "example_index" and found[name] != shape):
+        if rows != (count,) or (name == "example_index" and found[name] != shape):
             line = f"{name} is {found.get(name, 'absent')} in the batch after step {step}"
             raise UserError(f"training data: {line}, expected {shape}")

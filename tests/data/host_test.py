@@ -122,7 +122,7 @@ def test_grain_pipeline_is_read_in_its_own_order():
         batch = host.batch_at(0, step, 4)
         rows = [augmented[4 * step + row] for row in range(4)]
         assert batch["label"].tolist() == [row["label"] for row in rows]
-        assert batch["noise"].tolist() == [row["noise"] for row in rows]
+        assert batch["noise"].tolist() == [np.float32(row["noise"]) for row in rows]
 
 
 def test_grain_pipeline_without_an_order_is_shuffled_like_a_list():

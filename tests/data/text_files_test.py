@@ -120,9 +120,8 @@ def test_damaged_file_gives_one_line_with_file_and_line(tmp_path, name, content,
 def test_truncated_file_is_refused_with_the_line_where_it_ends(tmp_path, suffix):
     path = tmp_path / f"a.txt{suffix}"
     path.write_bytes(packed(b"".join(b"line %d\n" % i for i in range(5000)), suffix)[:-3])
-    with pytest.raises(
-        UserError, match=r", line \d,\d{3}: cannot be read \(.*ended? before the end"
-    ):
+    complaint = r", line [\d,]+: cannot be read \(.* end(ed)? before the end"
+    with pytest.raises(UserError, match=complaint):
         documents_of(find(path))
 
 

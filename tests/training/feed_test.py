@@ -231,3 +231,61 @@ def test_replay_and_range_test_read_host_data(
     chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
     ours, theirs = (range_test(task, one, config, placement, steps=14) for one in (on_host, data))
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-5)
+
+
+class Rows(Host):
+    """A host data set that gives any rows of a batch; it keeps which ones were read."""
+
+    def __init__(self, dataset):
+        super().__init__(dataset)
+        self.rows = set()
+
+    def batch_at(self, seed, step, batch_size):
+        raise AssertionError("a whole batch was read")
+
+    def rows_at(self, seed, step, batch_size, start, stop):
+        self.rows.add((start, stop))
+        batch = super().batch_at(seed, step, batch_size)
+        return {name: array[start:stop] for name, array in batch.items()}
+
+
+def test_process_reads_only_the_rows_of_its_devices(
+    make_data, make_config, make_placement, monkeypatch
+):
+    config, placement = make_config(steps_per_call=100), make_placement(4)
+    whole = Feed(Host(make_data().train), config, placement).at(0)[0]
+    rows = Rows(make_data().train)
+    chex.assert_trees_all_equal(Feed(rows, config, placement).at(0)[0].batches, whole.batches)
+    assert rows.rows == {(0, 8)}
+    # As in the second of two processes, with two devices each.
+    mine = placement.mesh.devices.flatten()[2:].tolist()
+    sharding = type(placement.batch_sharding)
+    indices = sharding.addressable_devices_indices_map
+
+    def of_mine(self, shape):
+        return {device: index for device, index in indices(self, shape).items() if device in mine}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sharding, "addressable_devices_indices_map", of_mine)
+        second = Feed(rows := Rows(make_data().train), config, placement)
+    assert second._rows == slice(4, 8)
+    monkeypatch.setattr(jax, "make_array_from_callback", lambda shape, sharding, share: share)
+    share = second.at(0)[0].batches["inputs"]
+    assert rows.rows == {(4, 8)}
+    everything = jax.device_get(whole.batches["inputs"])
+    for start, stop in ((4, 6), (6, 8)):
+        index = (slice(None), slice(start, stop), slice(None))
+        np.testing.assert_array_equal(share(index), everything[index])
+
+
+def test_stacks_are_equally_long_in_processes_that_read_other_shares(
+    make_data, make_config, make_placement, monkeypatch
+):
+    config = make_config()
+    size = sum(
+        array.nbytes for array in Host(make_data().train).batch_at(0, 0, config.batch_size).values()
+    )
+    monkeypatch.setattr(feed, "MAX_STACK_BYTES", 3 * size)
+    monkeypatch.setattr(feed, "_own_rows", lambda sharding, batch_size: slice(2, 4))
+    monkeypatch.setattr(jax, "make_array_from_callback", lambda shape, sharding, share: shape)
+    assert Feed(Rows(make_data().train), config, make_placement()).at(0)[1] == 3
