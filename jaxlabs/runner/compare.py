@@ -49,24 +49,39 @@ def run(options: argparse.Namespace) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
+class GroupStatistics:
+    """The metric of one group of runs.
+
+    Attributes:
+      seeds: seeds of its runs.
+      values: the metric of each; nan for a run that diverged.
+      mean: their mean.
+      deviation: their sample standard deviation; None for one seed.
+    """
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    mean: float
+    deviation: float | None
+
+    def __str__(self) -> str:
+        deviation = "" if self.deviation is None else f" ± {self.deviation:.2g}"
+        return f"{self.mean:.4f}{deviation}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Basis:
     """One way to compare: at equal steps, at equal time, or at the end of training.
 
     Attributes:
       name: in words, such as "at step 900".
-      statistics: rows of `compare_groups` by group, with the one metric "value".
+      statistics: the metric of every group.
       verdicts: one for every group but the first.
     """
 
     name: str
-    statistics: Sequence[Mapping[str, Any]]
+    statistics: Sequence[GroupStatistics]
     verdicts: Sequence[Verdict]
-
-    def cell(self, index: int) -> str:
-        """Returns mean and standard deviation of a group."""
-        row = self.statistics[index]["metrics"]["value"]
-        deviation = "" if row["deviation"] is None else f" ± {row['deviation']:.2g}"
-        return f"{row['mean']:.4f}{deviation}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +107,7 @@ class Comparison:
         columns = ["group", "settings", "seeds", *(basis.name for basis in self.bases), "time"]
         rows = [
             [group.name, group.description, str(len(group.runs))]
-            + [basis.cell(index) for basis in self.bases]
+            + [str(basis.statistics[index]) for basis in self.bases]
             + [format_duration(group.seconds)]
             for index, group in enumerate(self.groups)
         ]
@@ -271,5 +286,12 @@ def _basis(name: str, groups: Sequence[Group], values: Sequence[float | None]) -
         {"point": {"group": group, "seed": run.seed}, "metrics": {"value": value}}
         for group, run, value in zip(names, runs, values, strict=True)
     ]
-    statistics = compare_groups(rows, ["value"])
-    return Basis(name, statistics, verdicts(statistics, "value"))
+    compared = compare_groups(rows, ["value"])
+    return Basis(name, [_statistics(row) for row in compared], verdicts(compared, "value"))
+
+
+def _statistics(row: Mapping[str, Any]) -> GroupStatistics:
+    """Returns a row of `compare_groups` with the one metric "value"."""
+    found = row["metrics"]["value"]
+    values = tuple(found["values"])
+    return GroupStatistics(tuple(row["seeds"]), values, found["mean"], found["deviation"])

@@ -56,6 +56,17 @@ def test_verdict_without_an_interval_says_why(write_seeds, ours, theirs, words):
     assert str(comparison.bases[0].verdicts[0]) == words
 
 
+def test_statistics_of_a_group_are_typed_values_by_seed(write_seeds):
+    names = write_seeds("a", (1.8, 1.9, 2.3)) + write_seeds("b", (1.7,), norm="layernorm")
+    first, second = jl.compare(names).bases[0].statistics
+    assert (first.seeds, first.values) == ((0, 1, 2), (1.8, 1.9, 2.3))
+    np.testing.assert_allclose(
+        [first.mean, first.deviation], [2.0, np.std([1.8, 1.9, 2.3], ddof=1)]
+    )
+    assert (str(first), str(second)) == ("2.0000 ± 0.26", "1.7000")
+    assert (second.seeds, second.deviation) == ((0,), None)
+
+
 def test_groups_without_a_common_seed_are_undecided(write_run):
     names = [write_run("a", seed=1), write_run("b", seed=2, dropout=0.1)]
     assert "undecided without a common seed of B and A" in str(jl.compare(names))
@@ -66,7 +77,7 @@ def test_equal_time_interpolates_the_slower_run(write_run):
     comparison = jl.compare(names)
     at_steps, at_time = comparison.bases
     assert (at_steps.name, at_time.name) == ("at step 30", "at 2.0 s")
-    means = [row["metrics"]["value"]["mean"] for row in at_time.statistics]
+    means = [group.mean for group in at_time.statistics]
     np.testing.assert_allclose(means, [1.8, 2.5 + (2 - 5 / 3) / (5 / 3) * (2.1 - 2.5)])
     assert comparison.notes == [
         "at 2.0 s, B had taken 40% of its steps: a run that is planned for this time, with its"
