@@ -70,6 +70,7 @@ ELSEWHERE = {
         "jaxlabs.training.optimizers",
         "jaxlabs.training.param_labels",
         "jaxlabs.training.schedules",
+        "jaxlabs.training.sharding",
         "jaxlabs.training.state",
     ],
 }

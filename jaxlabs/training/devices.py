@@ -1,6 +1,7 @@
 """Platforms, meshes, shardings and processes."""
 
 import dataclasses
+import math
 import os
 import pathlib
 import platform
@@ -13,9 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.training import hosts
-
-BATCH_AXIS = "batch"
+from jaxlabs.training import hosts, sharding
 
 PLATFORM_VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE")
 """Environment variables that select JAX's platform."""
@@ -74,10 +73,10 @@ def listed(platform: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataParallel:
-    """Data parallelism over a one-axis mesh: states are replicated, batches are sharded.
+class MeshSharding:
+    """Shardings over a mesh with the axes of `training.sharding`: of states, batches and data.
 
-    The axis is `Auto`: the compiler inserts the collectives, and the training step does not depend
+    The axes are `Auto`: the compiler inserts the collectives, and the training step does not depend
     on the mesh (linen's `Embed` does not support explicit axes).
     """
 
@@ -91,11 +90,43 @@ class DataParallel:
     @property
     def batch_sharding(self) -> NamedSharding:
         """The sharding of batches, along the first axis."""
-        return NamedSharding(self.mesh, PartitionSpec(BATCH_AXIS))
+        return NamedSharding(self.mesh, PartitionSpec(sharding.BATCH_AXES))
+
+    @property
+    def batch_parts(self) -> int:
+        """The number of parts that a batch is split into."""
+        return math.prod(self.mesh.shape[axis] for axis in sharding.BATCH_AXES)
+
+    @property
+    def splits_state(self) -> bool:
+        """Whether parameters and optimizer state are split, not replicated."""
+        return self.batch_parts < self.mesh.size or self.mesh.shape[sharding.FSDP] > 1
+
+    def state_shardings(self, state: Any) -> Any:
+        """Returns the sharding of every leaf of a `TrainState`, or of its shapes, as such a tree.
+
+        See `training.sharding.partition_spec`.
+        """
+
+        def leaf_sharding(path: Any, leaf: Any) -> NamedSharding:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            return self.leaf_sharding(name, leaf.shape)
+
+        return jax.tree_util.tree_map_with_path(leaf_sharding, state)
+
+    def leaf_sharding(self, name: str, shape: tuple[int, ...]) -> NamedSharding:
+        """Returns the sharding of the leaf of a `TrainState` with a dotted name."""
+        return sharding.leaf_sharding(name, shape, self.mesh)
 
     def shard_batch(self, batch: Any) -> Any:
         """Constrains a batch to `batch_sharding`, inside a jitted function."""
         return jax.lax.with_sharding_constraint(batch, self.batch_sharding)
+
+    def shard_state(self, state: Any) -> Any:
+        """Constrains a `TrainState` to `state_shardings`, inside a jitted function."""
+        if not self.splits_state:
+            return state
+        return jax.lax.with_sharding_constraint(state, self.state_shardings(state))
 
     def replicate(self, tree: Any) -> Any:
         """Copies host arrays to every device of every process."""
@@ -103,20 +134,47 @@ class DataParallel:
 
     def require_divides(self, batch_size: int, grad_accum_steps: int, name: str) -> None:
         """Raises UserError unless the batch splits evenly over micro-batches and devices."""
-        devices = self.mesh.size
-        if batch_size % (devices * grad_accum_steps):
+        parts = self.batch_parts
+        if batch_size % (parts * grad_accum_steps):
+            over = f"{parts} devices" if parts == self.mesh.size else f"data x fsdp = {parts}"
             raise ArgumentError(
                 name,
-                f"{batch_size} does not divide over {devices} devices x"
-                f" {grad_accum_steps} micro-batches; a multiple of {devices * grad_accum_steps}",
+                f"{batch_size} does not divide over {over} x"
+                f" {grad_accum_steps} micro-batches; a multiple of {parts * grad_accum_steps}",
             )
 
 
-def data_parallel(devices: Sequence[jax.Device] | None = None) -> DataParallel:
+DataParallel, BATCH_AXIS = MeshSharding, sharding.BATCH_AXES
+
+
+def data_parallel(devices: Sequence[jax.Device] | None = None) -> MeshSharding:
     """Returns data parallelism over some devices; None: all devices of all processes."""
+    return mesh_sharding(None, devices)
+
+
+def mesh_sharding(mesh: str | None, devices: Sequence[jax.Device] | None = None) -> MeshSharding:
+    """Returns the shardings over a mesh.
+
+    Args:
+      mesh: sizes of its axes, see `sharding.parse_mesh`; None: all devices on `data`.
+      devices: its devices; None: all devices of all processes.
+
+    Raises:
+      ArgumentError: it needs another number of devices.
+    """
     devices = jax.devices() if devices is None else devices
-    axis_types = (AxisType.Auto,)
-    return DataParallel(jax.make_mesh((len(devices),), (BATCH_AXIS,), axis_types, devices=devices))
+    sizes = sharding.parse_mesh(f"data:{len(devices)}" if mesh is None else mesh)
+    if math.prod(sizes.values()) != len(devices):
+        product = " x ".join(map(str, sizes.values()))
+        raise ArgumentError(
+            "mesh",
+            f"{mesh!r} needs {product} = {math.prod(sizes.values())} devices, but there are"
+            f" {len(devices)}; sizes whose product is {len(devices)}",
+        )
+    axis_types = (AxisType.Auto,) * len(sizes)
+    return MeshSharding(
+        jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types, devices=devices)
+    )
 
 
 def is_main_process() -> bool:

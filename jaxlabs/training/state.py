@@ -8,6 +8,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+
+from jaxlabs.training.sharding import gather
 
 Tree = Any
 
@@ -30,6 +33,8 @@ class TrainState:
       freeze: pattern of the names of the parameters that do not change, or None; static.
       carry: arrays `[batch, ...]` that the next step continues from, such as the hidden states of
         truncated BPTT; None for losses without a carry.
+      mesh: the mesh that parameters and optimizer state are split over; None if they are not;
+        static.
     """
 
     step: jax.Array
@@ -44,6 +49,7 @@ class TrainState:
     grad_accum_steps: int = flax.struct.field(pytree_node=False)
     carry: Tree = None
     freeze: str | None = flax.struct.field(pytree_node=False, default=None)
+    mesh: Mesh | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
     def eval_params(self) -> Tree:
@@ -51,9 +57,12 @@ class TrainState:
         return self.params if self.ema_params is None else self.ema_params
 
     def variables(self, params: Tree) -> dict[str, Tree]:
-        """Returns the variables for `model.apply`: `params`, and `batch_stats` if there are any."""
+        """Returns the variables for `model.apply`: `params`, and `batch_stats` if there are any.
+
+        Where the state is split over a mesh, the parameters are gathered.
+        """
         statistics = {} if self.batch_stats is None else {"batch_stats": self.batch_stats}
-        return {"params": params} | statistics
+        return {"params": gather(params, self.mesh)} | statistics
 
 
 def create_state(

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlabs.losses.loss_output import Batch, LossFunction, LossOutput
+from jaxlabs.training.sharding import regather
 from jaxlabs.training.state import TrainState, Tree, frozen_leaves, leaf_names
 
 Metrics = dict[str, jax.Array]
@@ -103,7 +104,7 @@ def accumulate_gradients(
             )
             return output.loss_sum, output
 
-        gradients, output = jax.grad(loss_sum, has_aux=True)(state.params)
+        gradients, output = jax.grad(regather(loss_sum, state.mesh), has_aux=True)(state.params)
         return output, gradients
 
     count = state.grad_accum_steps
@@ -142,7 +143,8 @@ def merge_microbatches(leaf: jax.Array) -> jax.Array:
 
 def global_norm_and_nonfinite(gradients: Tree, loss: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the global norm, and the index of the first non-finite leaf (-1: none)."""
-    squares = jnp.stack([jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)])
+    # Not `vdot`, whose reshape to a vector would gather a gradient that is split over devices.
+    squares = jnp.stack([jnp.tensordot(g, g, g.ndim) for g in jax.tree.leaves(gradients)])
     first = _first(~jnp.isfinite(jnp.append(squares, loss)))
     return jnp.sqrt(squares.sum()), first
 

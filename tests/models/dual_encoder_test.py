@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
 
 from jaxlabs.losses import contrastive
 from jaxlabs.models import dual_encoder
 from jaxlabs.models.dual_encoder import DualEncoder, DualEncoderConfig
 from jaxlabs.models.text_encoder import TextEncoder
 from jaxlabs.training import gradient_check
-from jaxlabs.training.devices import BATCH_AXIS, DataParallel
+from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.state import count_parameters, create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -171,7 +170,7 @@ def test_step_over_four_devices_equals_one(loss, route):
     batch["weights"][5] = 0
     one = gradients_of(*dual_encoder.train_step(state_of(loss), batch, KEY))
     if route == "mesh":
-        placement = DataParallel(jax.make_mesh((4,), (BATCH_AXIS,), axis_types=(AxisType.Auto,)))
+        placement = data_parallel(jax.devices()[:4])
         state, split = (
             placement.replicate(state_of(loss)),
             jax.device_put(batch, placement.batch_sharding),

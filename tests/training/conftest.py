@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import AxisType
 
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, TokenStream
@@ -18,7 +17,7 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.training.devices import BATCH_AXIS, DataParallel
+from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.optimizer_config import OptimizerConfig
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
@@ -212,11 +211,9 @@ def make_config():
 
 @pytest.fixture(scope="session")
 def make_placement():
-    """`make_placement(count) -> DataParallel` over `count` virtual devices."""
+    """`make_placement(count) -> MeshSharding`: data parallelism over `count` virtual devices."""
 
     def make(count=1):
-        devices = jax.devices()[:count]
-        mesh = jax.make_mesh((count,), (BATCH_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-        return DataParallel(mesh)
+        return data_parallel(jax.devices()[:count])
 
     return make

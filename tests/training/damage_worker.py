@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlabs.training import devices, hosts
+from jaxlabs.training import devices, hosts, sharding
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.state import create_state
 
@@ -33,9 +33,9 @@ def placed(state):
 
     def place(path, leaf):
         split = "sharded" in jax.tree_util.keystr(path)
-        sharding = NamedSharding(mesh, PartitionSpec(*[devices.BATCH_AXIS] * split))
+        placement = NamedSharding(mesh, PartitionSpec(*[sharding.BATCH_AXES] * split))
         leaf = np.asarray(leaf)
-        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+        return jax.make_array_from_callback(leaf.shape, placement, lambda index: leaf[index])
 
     return jax.tree_util.tree_map_with_path(place, state)
 

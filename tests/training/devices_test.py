@@ -7,7 +7,6 @@ import sys
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
 
 from jaxlabs.config import UserError
 from jaxlabs.training import devices
@@ -16,7 +15,8 @@ from jaxlabs.training import devices
 def test_data_parallel_uses_all_devices():
     placement = devices.data_parallel()
     assert list(placement.mesh.devices.flat) == jax.devices()
-    assert placement.mesh.axis_names == ("batch",)
+    assert dict(placement.mesh.shape) == {"data": jax.device_count(), "fsdp": 1, "tensor": 1}
+    assert not placement.splits_state
 
 
 def test_replicated_arrays_are_complete_on_every_device(make_placement):
@@ -32,7 +32,7 @@ def test_batches_are_sharded_along_the_first_axis_under_jit(make_placement):
     batch = {"inputs": np.arange(24).reshape(8, 3), "weights": np.ones(8)}
     split = jax.jit(placement.shard_batch)(batch)
     for name, leaf in split.items():
-        assert leaf.sharding.spec == PartitionSpec("batch")
+        assert leaf.sharding.is_equivalent_to(placement.batch_sharding, leaf.ndim)
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start)
         for number, shard in enumerate(shards):
             np.testing.assert_array_equal(shard.data, batch[name][2 * number : 2 * number + 2])
@@ -51,6 +51,30 @@ def test_batch_that_does_not_divide_is_refused(make_placement, size, grad_accum_
         f"batch_size: {size} does not divide over 4 devices x {grad_accum_steps} micro-batches;"
         f" a multiple of {of}"
     )
+
+
+def test_batch_divides_over_data_and_fsdp_alone():
+    placement = devices.mesh_sharding("fsdp:2,tensor:2", jax.devices()[:4])
+    placement.require_divides(6, 3, "batch_size")
+    with pytest.raises(UserError) as caught:
+        placement.require_divides(6, 2, "batch_size")
+    assert str(caught.value) == (
+        "batch_size: 6 does not divide over data x fsdp = 2 x 2 micro-batches; a multiple of 4"
+    )
+
+
+def test_mesh_of_another_number_of_devices_is_refused():
+    with pytest.raises(UserError) as caught:
+        devices.mesh_sharding("data:2,tensor:4", jax.devices()[:4])
+    assert str(caught.value) == (
+        "mesh: 'data:2,tensor:4' needs 2 x 1 x 4 = 8 devices, but there are 4; sizes whose product"
+        " is 4"
+    )
+
+
+def test_neighboring_devices_differ_along_tensor():
+    mesh = devices.mesh_sharding("tensor:2,data:2", jax.devices()[:4]).mesh
+    assert mesh.devices.tolist() == [[jax.devices()[:2]], [jax.devices()[2:4]]]
 
 
 def test_host_copies_equal_the_replicated_arrays(make_placement):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.optimizer_config import OptimizerConfig
@@ -87,7 +86,7 @@ def test_sharded_mesh_equals_one_device(
 ):
     task, placement = make_task(dropout=0.5), make_placement(4)
     state = placement.replicate(make_state(task, DESCENT, grad_accum_steps=grad_accum_steps))
-    batch = jax.device_put(make_batch(), NamedSharding(placement.mesh, PartitionSpec("batch")))
+    batch = jax.device_put(make_batch(), placement.batch_sharding)
     assert len(batch["inputs"].sharding.device_set) == 4
     assert_same_step(task.train_step(state, batch, key), big_batch_step)
 
