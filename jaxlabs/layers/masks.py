@@ -1,7 +1,8 @@
 """Attention masks: boolean arrays `[batch or 1, 1, query, key]`, combined with `&`.
 
 True means that the query attends to the key. The axis of size 1 broadcasts over the heads.
-`AttentionMask` describes a causal or local mask without its array. The masked softmax is here too.
+`AttentionMask` describes a causal, local or segmented mask without its array. The masked softmax is
+here too.
 """
 
 import flax.struct
@@ -12,7 +13,9 @@ import numpy as np
 
 @flax.struct.dataclass
 class AttentionMask:
-    """A causal or local mask that is not materialized; see `layers.cpu.masked_attention`.
+    """A causal, local or segmented mask that is not materialized.
+
+    See `layers.cpu.masked_attention`.
 
     Raises:
       ValueError: the window is below 1.
@@ -30,6 +33,9 @@ class AttentionMask:
     #: exceed the sequence length. Static.
     window: int | None = flax.struct.field(pytree_node=False, default=None)
     weights: jax.Array | None = None  #: [batch, time], 0 for padding; None: no padding
+    #: [batch, time] integers, such as the documents of a packed text: a query sees the keys of its
+    #: own segment; None: all
+    segments: jax.Array | None = None
 
     def __post_init__(self):
         if self.window is not None and self.window < 1:
@@ -43,7 +49,12 @@ class AttentionMask:
         """Returns the mask of positions `query [query]`, `[batch or 1, 1, query, keys]`."""
         distance = query[:, None] - jnp.arange(keys.start, keys.stop)[None, :]
         mask = visible(distance, self.window, causal=self.causal)[None, None]
-        return mask if self.weights is None else mask & padding(self.weights[:, keys])
+        if self.weights is not None:
+            mask = mask & padding(self.weights[:, keys])
+        if self.segments is not None:
+            segments = jnp.asarray(self.segments)
+            mask = mask & same_segment(segments[:, query], segments[:, keys])
+        return mask
 
 
 def causal(time: int) -> jax.Array:
@@ -62,6 +73,14 @@ def visible(
 def padding(weights: jax.Array) -> jax.Array:
     """Returns the padding mask `[batch, 1, 1, time]`: `weights [batch, time]` that are not 0."""
     return weights.astype(bool)[:, None, None, :]
+
+
+def same_segment(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Returns where the segments of `query [batch, query]` and `key [batch, key]` are equal.
+
+    The mask is `[batch, 1, query, key]`.
+    """
+    return query[:, None, :, None] == key[:, None, None, :]
 
 
 def decode_mask(position: jax.Array, length: int, window: int | None = None) -> jax.Array:

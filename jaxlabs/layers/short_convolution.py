@@ -6,7 +6,10 @@ import jax.numpy as jnp
 
 
 def short_convolution(
-    x: jax.Array, kernel: jax.Array, conv_state: jax.Array | None = None
+    x: jax.Array,
+    kernel: jax.Array,
+    conv_state: jax.Array | None = None,
+    segments: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns `y[t] = x[t] + sum over i < size of kernel[i] * x[t - i]`, and the new conv state.
 
@@ -18,6 +21,8 @@ def short_convolution(
       x: [batch, time, features].
       kernel: [size, 1, features]; row i multiplies `x[t - i]`, so it is flipped against libraries.
       conv_state: [batch, size - 1, features], the previous inputs; None or zeros: none.
+      segments: [batch, time] integers, see `layers.masks.AttentionMask`; the sum leaves out `x[t -
+        i]` of another segment than that of `x[t]`. Not with a `conv_state`. None: one segment.
     """
     batch, time, features = x.shape
     size = len(kernel)
@@ -29,7 +34,11 @@ def short_convolution(
         # Broadcast in one step: from [1, 1, features] the gradient is first summed over time alone,
         # which takes XLA 60 times as long on CPUs where the batch is 1 (jax 0.10).
         taps = jnp.broadcast_to(kernel[lag, 0], x.shape)
-        y = y + taps * inputs[:, start : start + time]
+        lagged = inputs[:, start : start + time]
+        if segments is not None and lag:
+            same = jnp.pad(segments[:, lag:] == segments[:, :-lag], ((0, 0), (lag, 0)))
+            lagged = jnp.where(same[:, :time, None], lagged, 0)
+        y = y + taps * lagged
     return y, inputs[:, time:]
 
 
@@ -40,10 +49,13 @@ class ShortConvolution(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, conv_state: jax.Array | None = None
+        self,
+        x: jax.Array,
+        conv_state: jax.Array | None = None,
+        segments: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """See `short_convolution`."""
         # Three axes, as a depthwise kernel has: optimizers treat kernels with two axes as matrices.
         shape = (self.size, 1, x.shape[-1])
         kernel = self.param("kernel", nn.initializers.zeros_init(), shape, jnp.float32)
-        return short_convolution(x, kernel, conv_state)
+        return short_convolution(x, kernel, conv_state, segments)

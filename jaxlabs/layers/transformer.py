@@ -10,6 +10,7 @@ import jax
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import FeedForward
 from jaxlabs.layers.initializers import LINEN, TransformerInitializers
+from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.multi_head_attention import KVCache, Mask, MultiHeadAttention
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.layers.short_convolution import ShortConvolution
@@ -33,7 +34,8 @@ class EncoderBlock(nn.Module):
     Pre-norm: `x + f(norm(x))` (Radford et al. 2019); post-norm: `norm(x + f(x))` (Vaswani et al.
     2017). Dropout applies to the output of `f` and to the attention weights. With a
     `short_conv_width` above 1, `f` starts with a `ShortConvolution`, which is causal under any
-    mask. Further attributes are those of `MultiHeadAttention` and `FeedForward`.
+    mask and stays within the segments of an `AttentionMask`. Further attributes are those of
+    `MultiHeadAttention` and `FeedForward`.
     """
 
     embed_dim: int
@@ -85,7 +87,8 @@ class EncoderBlock(nn.Module):
         def attend(x):
             return self.attention(x, mask, dropout_keys=dropout_keys), None
 
-        return self._compute(x, attend, (None, None), dropout_keys)[0]
+        segments = mask.segments if isinstance(mask, AttentionMask) else None
+        return self._compute(x, attend, (None, None), dropout_keys, segments)[0]
 
     def prefill(self, x: jax.Array, mask: Mask = None) -> tuple[jax.Array, BlockCache]:
         """Computes the block without dropout; returns the output and the filled cache."""
@@ -110,17 +113,18 @@ class EncoderBlock(nn.Module):
         attend: Callable[[jax.Array], tuple[jax.Array, KVCache | None]],
         conv_state: ConvState,
         dropout_keys: jax.Array | None = None,
+        segments: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None, ConvState]:
         attention_conv_state, ffn_conv_state = conv_state
         y = self.attention_norm(x) if self.pre_norm else x
         if self.short_conv_width > 1:
-            y, attention_conv_state = self.attention_convolution(y, attention_conv_state)
+            y, attention_conv_state = self.attention_convolution(y, attention_conv_state, segments)
         attended, kv_cache = attend(y)
         x = x + self.attention_dropout(attended, dropout_keys)
         x = x if self.pre_norm else self.attention_norm(x)
         y = self.ffn_norm(x) if self.pre_norm else x
         if self.short_conv_width > 1:
-            y, ffn_conv_state = self.ffn_convolution(y, ffn_conv_state)
+            y, ffn_conv_state = self.ffn_convolution(y, ffn_conv_state, segments)
         x = x + self.ffn_dropout(self.ffn(y), dropout_keys)
         x = x if self.pre_norm else self.ffn_norm(x)
         return x, kv_cache, (attention_conv_state, ffn_conv_state)

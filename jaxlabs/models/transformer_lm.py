@@ -156,19 +156,29 @@ class TransformerLM(nn.Module):
                 **init.dense(config.embed_dim),
             )
 
-    def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        *,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
         """Returns logits `[batch, time, vocabulary]` for `tokens [batch, time]`.
 
         Args:
           tokens: integers below `vocab_size`; at most `context_length` per row.
+          segments: [batch, time], the document of each token: attention and short convolutions do
+            not cross documents. Positions are those in the row. None: one document per row.
           dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
 
         Raises:
           ValueError: the sequences are longer than `context_length`.
         """
-        x = self.embedding_dropout(self._embed(tokens, 0), dropout_keys)
+        x, mask = self.embedding_dropout(self._embed(tokens, 0), dropout_keys), self.mask
+        if segments is not None:
+            mask = (mask or masks.AttentionMask(causal=False)).replace(segments=segments)
         for block in self.blocks:
-            x = block(x, self.mask, dropout_keys=dropout_keys)
+            x = block(x, mask, dropout_keys=dropout_keys)
         return self._logits(x)
 
     @nn.nowrap
@@ -231,11 +241,13 @@ def loss(
 ) -> LossOutput:
     """Sums the next-token cross-entropy over the valid tokens of a batch, in nats, and `accuracy`.
 
-    The batch holds `inputs`, `targets` and `weights [batch, time]` and `example_index [batch]`;
-    tokens of weight 0 are ignored. Dropout keys derive from `key` and `example_index`.
+    The batch holds `inputs`, `targets` and `weights [batch, time]`, `example_index [batch]` and, if
+    documents are separate, `segments [batch, time]`; targets of weight 0 are ignored. Dropout keys
+    derive from `key` and `example_index`.
     """
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
-    logits = model.apply(variables, batch["inputs"], dropout_keys=dropout_keys)
+    segments = batch.get("segments")
+    logits = model.apply(variables, batch["inputs"], segments, dropout_keys=dropout_keys)
     return cross_entropy_output(logits, batch["targets"], batch["weights"])
 
 

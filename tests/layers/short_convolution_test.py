@@ -77,3 +77,23 @@ def test_kernel_gradient_is_summed_over_a_batch_of_one_at_once():
     steps = jax.make_jaxpr(jax.grad(total))(kernel).eqns
     sums = [step.params["axes"] for step in steps if step.primitive.name == "reduce_sum"]
     assert sums == [(0, 1, 2), (0, 1), (0, 1)]
+
+
+@pytest.mark.parametrize("lengths", [[6], [1, 1, 1, 1, 1, 1], [2, 1, 3], [5, 1]])
+def test_a_segment_is_convolved_as_a_sequence_of_its_own(lengths):
+    x, kernel = x_of(), kernel_of(4)
+    segments = np.tile(np.repeat(np.arange(len(lengths)), lengths), (2, 1))
+    found, _ = short_convolution(x, kernel, segments=segments)
+    alone = [
+        short_convolution(x[:, start : start + length], kernel)[0]
+        for start, length in zip(np.cumsum([0, *lengths]), lengths, strict=False)
+    ]
+    np.testing.assert_allclose(found, np.concatenate(alone, axis=1), atol=1e-6)
+
+
+def test_segments_shorter_than_the_kernel_and_their_gradient_in_float64():
+    with jax.enable_x64(True):
+        x, kernel = x_of(time=3, dtype=np.float64), kernel_of(5, dtype=np.float64)
+        segments = np.array([[0, 0, 1], [0, 1, 1]])
+        convolve = lambda x, kernel: short_convolution(x, kernel, segments=segments)[0]  # noqa: E731
+        check_grads(convolve, (x, kernel), order=1, modes=["rev"])

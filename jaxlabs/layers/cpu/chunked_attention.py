@@ -49,7 +49,7 @@ def query_chunked_attention(
       query: [batch, heads, time, head_dim], after the rotary embedding if there is one.
       key: likewise.
       value: likewise.
-      mask: causal or local mask.
+      mask: causal, local or segmented mask.
       slopes: [heads], ALiBi slopes; their bias is added to the scores.
       dropout: `dropout(weights, chunk=..., subchunk=...)` is applied to the weights of a chunk,
         `[batch, heads, chunk, keys]`, or of a subchunk, with the index of the chunk and that of
@@ -136,22 +136,29 @@ def block_local_attention(
     if mask.weights is not None:
         valid = mask.weights.astype(bool)[:, None, :, None]
     valid = jnp.swapaxes(_with_adjacent_blocks(valid, size, mask.causal), 3, 4)
+    segments = []
+    if mask.segments is not None:
+        column = mask.segments[:, None, :, None]
+        segments.append(_blocks(column, size, pad_blocks=0, count=count))
+        segments.append(jnp.swapaxes(_with_adjacent_blocks(column, size, mask.causal), 3, 4))
     # The first key of the adjacent blocks is one block before the first query.
     distance = size + np.arange(size)[:, None] - np.arange(key.shape[3])[None, :]
     visible = masks.visible(distance, size, causal=mask.causal)
 
-    def attend(subchunk, query, key, value, valid):
+    def attend(subchunk, query, key, value, valid, *segments):
         scores = einsum("bhnqd,bhnkd->bhnqk", query, key, precision)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
         if slopes is not None:
             bias = slopes[:, None, None] * np.abs(distance)[None].astype(slopes.dtype)
             scores = scores - bias[None, :, None]
+        if segments:
+            valid = valid & (segments[0] == segments[1])
         weights = masks.masked_softmax(scores, valid & visible[None, None, None])
         if dropout is not None:
             weights = dropout(weights, subchunk=subchunk)
         return einsum("bhnqk,bhnkd->bhnqd", weights.astype(value.dtype), value, precision)
 
-    chunked = query, key, value, valid
+    chunked = query, key, value, valid, *segments
     output = _remat_chunks(attend, chunked, scores=heads * distance.size)
     return output.reshape(batch, heads, count * size, head_dim)[:, :, :time]
 

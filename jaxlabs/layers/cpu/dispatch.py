@@ -96,9 +96,9 @@ def attention_form(
     see. "remat": likewise, recomputed in the backward pass. "banded": blocks as long as the window.
 
     The platform is "cpu", "cuda" or "default"; dtype, length `time` and `head_dim` are those of
-    queries, keys and values. `plain` is whether there is no padding, no bias and no dropout of the
-    attention weights: cuDNN has no dropout by example, and a bias or a padding mask would be
-    materialized.
+    queries, keys and values. `plain` is whether there are neither padding nor segments, no bias and
+    no dropout of the attention weights: cuDNN has no dropout by example, and a bias or a mask of
+    padding or segments would be materialized.
     """
     cudnn_size = head_dim <= MAX_CUDNN_HEAD_DIM and head_dim % CUDNN_HEAD_DIM_MULTIPLE == 0
     if platform == "cuda" and plain and causal and cudnn_size and dtype in CUDNN_DTYPES:

@@ -33,7 +33,7 @@ def masked_attention(
       query: [batch, heads, time, head_dim], after the rotary embedding if there is one.
       key: likewise.
       value: likewise.
-      mask: causal or local mask.
+      mask: causal, local or segmented mask.
       slopes: [heads], ALiBi slopes; their bias is added to the scores.
       dropout: applied to the attention weights; a form that computes them in chunks passes the
         `chunk` and the `subchunk` as well, see `query_chunked_attention`.
@@ -57,7 +57,7 @@ def masked_attention(
             head_dim=query.shape[3],
             window=mask.window,
             causal=mask.causal,
-            plain=mask.weights is None and slopes is None and dropout is None,
+            plain=all(x is None for x in (mask.weights, mask.segments, slopes, dropout)),
         )
         for platform in platforms
     }
