@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import fnmatch
 import functools
 import math
 import operator
@@ -71,8 +72,8 @@ def setting(
       below: exclusive upper bound.
       kind: "identity" when the field affects the result (model, data, seed, steps, precision), so
         that a resumed run must have the same value; "runtime" otherwise (platform, folders).
-      path_unless: for a path, the accepted values that are not paths, such as names of data sets;
-        the help text begins with them. None for every other setting.
+      path_unless: for a path, the accepted values that are not paths, such as names of data sets,
+        a * in them for any text; the help text begins with them. None for every other setting.
       section: heading of `--help`; None: that of the base class or of the group.
       aliases: earlier names; flags and stored runs may still use them.
       value_aliases: earlier values, old -> new.
@@ -202,7 +203,8 @@ def path_settings(config_class: type[Config], values: Mapping[str, Any]) -> dict
         name: values[name]
         for name, field in settings(config_class)
         if (words := field.metadata["path_unless"]) is not None
-        and values.get(name) not in (None, "", field.default, *words)
+        and values.get(name) not in (None, "", field.default)
+        and not any(fnmatch.fnmatchcase(values[name], word) for word in words)
     }
 
 

@@ -24,8 +24,8 @@ SENTENCES = {
 }
 """Default sentences for word-level models, split at spaces; the long one has 32 words."""
 
-CHARACTERS = 48
-"""Maximum characters of a text in the attention maps of a character-level model."""
+HELD_OUT_TOKENS = 48
+"""Maximum tokens of held-out text in attention maps."""
 
 # A float32 softmax row over a few hundred keys sums to 1 within a few 1e-7. Masked weights are
 # exactly 0.

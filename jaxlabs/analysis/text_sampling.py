@@ -13,7 +13,14 @@ import numpy as np
 
 from jaxlabs.config import ArgumentError, Config, UserError, runtime
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.data.tokenizers import UNKNOWN, CharTokenizer, WordTokenizer, split_words
+from jaxlabs.data.tokenizers import (
+    UNKNOWN,
+    CharTokenizer,
+    Tokenizer,
+    WordTokenizer,
+    load,
+    split_words,
+)
 from jaxlabs.decoding.generate import PAST_CONTEXT
 from jaxlabs.run_folder.files import Texts
 
@@ -32,28 +39,34 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 NAME = re.compile(r"[A-Z][A-Za-z.'’ -]*:")
 MIN_PLAY_FRACTION = 0.5
 
+MAX_TRAINING_TOKENS = 2_000_000
+"""Training tokens, from the first on, that samples are compared with."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingConfig(Config):
-    """Sampling options of character-level models."""
+    """Sampling options of language models, by default of characters."""
 
     prompt: str | None = runtime(
         None,
-        f"prompt of the samples; none: {PLAY_PROMPT!r}, or a newline if the text lacks these"
-        " characters",
+        f"prompt of the samples; none: {PLAY_PROMPT!r} if the tokens are characters that the text"
+        " has, else a newline",
     )
     num_samples: int = runtime(3, "number of samples", minimum=1, maximum=10_000)
-    max_new_tokens: int = runtime(500, "characters per sample", minimum=1, maximum=1_000_000)
+    max_new_tokens: int = runtime(500, "tokens per sample", minimum=1, maximum=1_000_000)
     temperature: float = runtime(0.8, "sampling temperature; 0: greedy", minimum=0)
     top_k: int = runtime(
-        0, "top-k sampling: number of most likely characters to sample from; 0: all", minimum=0
+        0, "top-k sampling: number of most likely tokens to sample from; 0: all", minimum=0
     )
     top_p: float = runtime(
         1.0, "top-p (nucleus) sampling: probability mass to sample from; 1: all", above=0, maximum=1
     )
 
+    default_prompts: ClassVar[tuple[str, ...]] = (PLAY_PROMPT, "\n")
+    """Default prompts of a character model, the first that its text has; the last one of others."""
+
     shows_default_prompt: ClassVar[bool] = True
-    """Whether samples include the prompt if it is the default one."""
+    """Whether samples include the prompt if it is the default one, except that of a word model."""
 
     def check(self) -> None:
         if self.prompt == "":
@@ -70,16 +83,35 @@ class SamplingConfig(Config):
         options = {"max_new_tokens": self.max_new_tokens}
         return options | {"top_k": self.top_k, "top_p": self.top_p}
 
-    def prompt_text(self, tokenizer: CharTokenizer) -> str:
-        """Returns the prompt, or the default one of the tokenizer."""
+    def prompt_text(self, tokenizer: Tokenizer) -> str:
+        """Returns the prompt, or the default one of the tokenizer.
+
+        That of words is a full stop, after which a sentence starts, or the first word.
+        """
         if self.prompt is not None:
             return self.prompt
-        candidates = (PLAY_PROMPT, "\n", tokenizer.alphabet[0])
-        return next(text for text in candidates if set(text) <= set(tokenizer.alphabet))
+        if isinstance(tokenizer, WordTokenizer):
+            return "." if "." in tokenizer.words else tokenizer.words[0]
+        if isinstance(tokenizer, CharTokenizer):
+            candidates = (*self.default_prompts, tokenizer.alphabet[0])
+            return next(text for text in candidates if set(text) <= set(tokenizer.alphabet))
+        return self.default_prompts[-1]
 
-    def encode_prompt(self, tokenizer: CharTokenizer) -> np.ndarray:
-        """Returns the tokens `[length]` of the prompt; raises `ArgumentError` for unknown ones."""
-        return encode(self.prompt_text(tokenizer), tokenizer, "prompt")
+    def encode_prompt(self, tokenizer: Tokenizer) -> np.ndarray:
+        """Returns the tokens `[length]` of the prompt.
+
+        Raises:
+          ArgumentError: the prompt has unknown characters or words, or no word.
+        """
+        prompt = self.prompt_text(tokenizer)
+        if isinstance(tokenizer, WordTokenizer):
+            _require_words(prompt, tokenizer)
+        return encode(prompt, tokenizer, "prompt")
+
+    def hidden_tokens(self, prompt: np.ndarray, tokenizer: Tokenizer) -> int:
+        """Returns the number of first tokens of a sample that it does not show."""
+        hides = not self.shows_default_prompt or isinstance(tokenizer, WordTokenizer)
+        return len(prompt) if self.prompt is None and hides else 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,41 +150,36 @@ class TemperedSamplingConfig(SamplingConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordSamplingConfig(TransformerSamplingConfig):
-    """Sampling options of word-level models."""
+    """Sampling options of language models of sentences, by default of words."""
 
-    prompt: str | None = runtime(None, "prompt of the samples, known words only; none: a full stop")
-    max_new_tokens: int = runtime(60, "words per sample", minimum=1, maximum=1_000_000)
+    prompt: str | None = runtime(
+        None,
+        "prompt of the samples, of known words if the tokens are words; none: a full stop, or a"
+        " newline",
+    )
+    max_new_tokens: int = runtime(60, "tokens per sample", minimum=1, maximum=1_000_000)
 
+    default_prompts: ClassVar[tuple[str, ...]] = ("\n",)
     shows_default_prompt: ClassVar[bool] = False
 
-    def prompt_text(self, tokenizer: WordTokenizer) -> str:
-        """Returns the prompt, or a full stop, after which a sentence starts, or the first word."""
-        if self.prompt is not None:
-            return self.prompt
-        return "." if "." in tokenizer.words else tokenizer.words[0]
 
-    def encode_prompt(self, tokenizer: WordTokenizer) -> np.ndarray:
-        """Returns the tokens `[length]` of the prompt.
-
-        Raises:
-          ArgumentError: the prompt has no word, or unknown words.
-        """
-        prompt = self.prompt_text(tokenizer)
-        words, tokens = split_words(prompt), tokenizer.encode(prompt)
-        if not words:
-            raise ArgumentError("prompt", f"{prompt!r} is not accepted; one word or more")
-        unknown = [word for word, token in zip(words, tokens, strict=True) if token == UNKNOWN]
-        if unknown:
-            named = ", ".join(map(repr, dict.fromkeys(unknown)))
-            raise ArgumentError(
-                "prompt",
-                f"unknown words {named}; words of the training text are accepted, of which there"
-                f" are {len(tokenizer.words):,}",
-            )
-        return tokens
+def _require_words(prompt: str, tokenizer: WordTokenizer) -> None:
+    """Raises ArgumentError unless a prompt has words, and all of them are known."""
+    words = split_words(prompt)
+    if not words:
+        raise ArgumentError("prompt", f"{prompt!r} is not accepted; one word or more")
+    tokens = tokenizer.encode(prompt)
+    unknown = [word for word, token in zip(words, tokens, strict=True) if token == UNKNOWN]
+    if unknown:
+        named = ", ".join(map(repr, dict.fromkeys(unknown)))
+        raise ArgumentError(
+            "prompt",
+            f"unknown words {named}; words of the training text are accepted, of which there"
+            f" are {len(tokenizer.words):,}",
+        )
 
 
-def encode(text: str, tokenizer: CharTokenizer, argument: str) -> np.ndarray:
+def encode(text: str, tokenizer: Tokenizer, argument: str) -> np.ndarray:
     """Returns the tokens `[length]` of a text.
 
     Raises:
@@ -167,7 +194,7 @@ def encode(text: str, tokenizer: CharTokenizer, argument: str) -> np.ndarray:
 def sample_texts(
     generate: Callable[..., tuple[jax.Array, jax.Array]],
     config: SamplingConfig,
-    tokenizer: CharTokenizer | WordTokenizer,
+    tokenizer: Tokenizer,
     key: jax.Array,
 ) -> Texts:
     """Returns samples that continue the prompt, prompt included, at each temperature.
@@ -179,14 +206,14 @@ def sample_texts(
       ArgumentError: the prompt is not accepted.
     """
     prompt = config.encode_prompt(tokenizer)
-    start = 0 if config.shows_default_prompt or config.prompt is not None else len(prompt)
+    start = config.hidden_tokens(prompt, tokenizer)
     groups = {}
     for heading, temperature in config.temperatures.items():
         tokens, _ = generate(
             np.tile(prompt, (config.num_samples, 1)),
             np.full(config.num_samples, len(prompt), np.int32),
             key,
-            vocab_size=tokenizer.vocab.size,
+            vocab_size=tokenizer.vocab_size,
             temperature=temperature,
             **config.options,
         )
@@ -194,10 +221,7 @@ def sample_texts(
     return Texts(groups)
 
 
-def sampler(
-    generate: Callable[..., tuple[jax.Array, jax.Array]],
-    tokenizer_class: type[CharTokenizer | WordTokenizer],
-) -> Callable[..., Texts]:
+def sampler(generate: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., Texts]:
     """Returns the `sample` function of a lab, which continues the prompt at each temperature.
 
     `generate` is `(model, params, prompts, lengths, key, **options) -> (tokens, lengths)`.
@@ -205,7 +229,7 @@ def sampler(
 
     def sample(config, task, data_spec, state, key) -> Texts:
         trained = functools.partial(generate, task.model, state.eval_params)
-        return sample_texts(trained, config.sampling, tokenizer_class.from_json(data_spec), key)
+        return sample_texts(trained, config.sampling, load(data_spec), key)
 
     return sample
 
@@ -214,10 +238,12 @@ def measure(samples: Texts, config: SamplingConfig, data: DataModule) -> dict[st
     """Returns metrics of samples after the prompt, and of held-out text of the same length.
 
     The metrics are those of `sample_quality`; those of samples at one of several temperatures end
-    in that temperature. The monitored set of the data has consecutive windows of held-out text.
+    in that temperature. The monitored set of the data has windows of held-out text. Of the training
+    text the first `MAX_TRAINING_TOKENS` tokens are read.
     """
-    tokenizer = CharTokenizer.from_json(data.data_spec)
-    prompt, training_text = config.prompt_text(tokenizer), tokenizer.decode(data.train.tokens)
+    tokenizer = load(data.data_spec)
+    prompt = tokenizer.decode(config.encode_prompt(tokenizer))
+    training_text = tokenizer.decode(data.train.tokens[:MAX_TRAINING_TOKENS])
     held_out = tokenizer.decode(data.eval_sets[data.monitor].arrays["inputs"].ravel())
     metrics = {}
     for heading, texts in samples.groups.items():

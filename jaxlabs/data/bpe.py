@@ -24,7 +24,7 @@ import numpy as np
 
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.data.tokenizers import (
+from jaxlabs.data.tokenizer_base import (
     MAX_VOCAB_SIZE,
     Tokenizer,
     byte_label,

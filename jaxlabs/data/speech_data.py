@@ -1,14 +1,16 @@
 """Speeches as data of two labs: labeled sentences, and one long text of words."""
 
+from pathlib import Path
+
 import numpy as np
 
 from jaxlabs.config import ArgumentError
 from jaxlabs.data import windows
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.data.lm_data import Baselines
+from jaxlabs.data.lm_data import Baselines, describe_tokens, text_baselines, text_tokenizer
 from jaxlabs.data.speeches import SPEAKERS, Sentences, Speeches
-from jaxlabs.data.tokenizers import UNKNOWN, WordTokenizer
+from jaxlabs.data.tokenizers import UNKNOWN, Tokenizer, WordTokenizer
 from jaxlabs.data.vocab import PADDING, pad
 
 EXAMPLES_PER_SPEAKER = 2
@@ -73,11 +75,13 @@ def word_lm_data(
     baselines: Baselines,
     validation_fraction: float = 0.0,
     stride: int = 1,
+    tokenizer: str = "word",
+    data_dir: str | Path | None = None,
 ) -> DataModule:
-    """Returns the data of word-level language modeling.
+    """Returns the data of language modeling, by default of words.
 
-    Training reads windows of `block` words at random positions of the training text. The splits are
-    `train_text` and one for each speaker, evaluated in two ways. Under their own names: in
+    Training reads windows of `block` tokens at random positions of the training text. The splits
+    are `train_text` and one for each speaker, evaluated in two ways. Under their own names: in
     non-overlapping windows of one block, as in the course of the write-up, where early positions
     have little context. (The course samples windows at all positions, which has the same expected
     loss: context lengths 1 to `block` are equally frequent.) As `<split>_sliding`, after the last
@@ -86,17 +90,22 @@ def word_lm_data(
     The held-out tokens of the baselines are the concatenated test texts. A `validation_fraction` in
     [0, 1) of the training text, at its end, is held out as the monitored split `validation`; if it
     is 0, `train_text` is monitored. Each further sliding window scores `stride` targets, see
-    `windows.sliding_windows`.
+    `windows.sliding_windows`. Words are those of both training files; for other values of
+    `tokenizer` and for `data_dir` see `lm_data.lm_data`.
 
     Raises:
-      UserError: a text is shorter than one window.
+      UserError: a text is shorter than one window. Or see `lm_data.text_tokenizer`.
     """
-    tokenizer = speeches.tokenizer
-    train = tokenizer.encode(speeches.train_text)
-    border = len(train) - round(validation_fraction * len(train))
-    train, validation = train[:border], train[border:]
+    encoder, train, validation = _encode_training(
+        speeches, validation_fraction, tokenizer, data_dir
+    )
     splits = {"validation": validation} if len(validation) else {}
-    tests = {name: tokenizer.encode(content) for name, content in speeches.test_texts.items()}
+    tests = {name: encoder.encode(content) for name, content in speeches.test_texts.items()}
+    facts, described = dict(speeches.text_facts), speeches.describe()
+    if not isinstance(encoder, WordTokenizer):  # what is known of words is not known of characters
+        facts = {}
+        del described["unknown_shares"]
+        described |= describe_tokens(tokenizer, encoder, len(train) + len(validation))
     splits |= {"train_text": train} | tests
     return DataModule(
         train=windows.token_stream(train, block),
@@ -107,15 +116,35 @@ def word_lm_data(
             f"{name}_sliding": windows.sliding_windows(tokens, block, stride)
             for name, tokens in splits.items()
         },
-        dataset=speeches.describe() | dict(speeches.text_facts) | {"train_tokens": len(train)},
+        dataset=described | facts | {"train_tokens": len(train)},
         comparable=speeches.comparable,
-        data_spec=tokenizer.to_json() | {"speakers": list(SPEAKERS.values())},
+        data_spec=encoder.to_json() | {"speakers": list(SPEAKERS.values())},
         baselines=lambda: (
-            baselines(train, np.concatenate(list(tests.values())), tokenizer.vocab.size)
-            | dict(speeches.text_facts)
+            text_baselines(baselines, encoder, train, np.concatenate([*tests.values()]), {}) | facts
         ),
         warning=speeches.warning,
+        token_bytes=encoder.token_bytes(),
     )
+
+
+def _encode_training(
+    speeches: Speeches, fraction: float, value: str, data_dir: str | Path | None
+) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
+    """Returns the tokenizer, the training tokens, and those of a fraction of the text at its end.
+
+    A tokenizer that is trained reads the rest alone. The fraction is one of words, or of characters
+    if the tokens are others.
+    """
+    text = speeches.train_text
+    if value == "word":
+        tokens = speeches.tokenizer.encode(text)
+        border = len(tokens) - round(fraction * len(tokens))
+        return speeches.tokenizer, tokens[:border], tokens[border:]
+    border = len(text) - round(fraction * len(text))
+    train, held_out = text[:border], text[border:]
+    tests = "".join(speeches.test_texts.values())
+    encoder = text_tokenizer(value, train, held_out + tests, data_dir)
+    return encoder, encoder.encode(train), encoder.encode(held_out)
 
 
 def encode_prompt(tokenizer: WordTokenizer, prompt: str) -> np.ndarray:

@@ -3,28 +3,47 @@
 Byte-level BPE stands in `jaxlabs.data.bpe`.
 """
 
-import abc
-import codecs
 import collections
 import dataclasses
 import functools
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from jaxlabs.config import ArgumentError, UserError, nearest
+from jaxlabs.data.bpe import BPETokenizer
+from jaxlabs.data.tokenizer_base import (
+    MAX_VOCAB_SIZE,
+    Tokenizer,
+    byte_label,
+    decode_utf8,
+    in_range,
+    require_kind,
+    stored,
+    well_formed,
+)
 from jaxlabs.data.vocab import PADDING, Vocab
 
 UNKNOWN = 1
 SPECIAL_TOKENS = ("<pad>", "<unk>")
 """Special tokens of a `WordTokenizer`."""
 
-MIN_BPE_SIZE, MAX_VOCAB_SIZE = 257, 2**18
-"""Accepted vocabulary sizes of BPE: from the 256 bytes and one merge on."""
+MIN_BPE_SIZE = 257
+"""Smallest vocabulary of BPE: the 256 bytes and one merge."""
+
+NAMES = ("char", "word", "bytes", "bpe:*")
+"""The values of `--tokenizer` that are not paths; * stands for a number."""
+
+HELP = (
+    "the path of a tokenizer file (.json) of Hugging Face's tokenizers; bpe:4096 is a byte-level"
+    " BPE of 4,096 tokens, trained on the training part of the text"
+)
+"""The rest of the help of `--tokenizer`."""
+
+SHA256 = "tokenizer_sha256"
+"""Key of `DataModule.dataset` that identifies a tokenizer."""
 
 ACCEPTED = "char, word, bytes, bpe:SIZE such as bpe:4096, or a tokenizer file that ends in .json"
 """The values of `--tokenizer`, in words."""
@@ -58,92 +77,17 @@ def parse(value: str) -> Choice:
     raise ArgumentError("tokenizer", f"{value!r} is not accepted; {ACCEPTED}{hint}")
 
 
-def load(saved: Mapping[str, Any]) -> "Tokenizer":
+def load(saved: Mapping[str, Any]) -> Tokenizer:
     """Returns the tokenizer of a JSON of `Tokenizer.to_json`, whatever its kind.
 
     Raises:
       UserError: the JSON is of no tokenizer.
     """
-    from jaxlabs.data.bpe import BPETokenizer
-
     for tokenizer in (CharTokenizer, WordTokenizer, ByteTokenizer, BPETokenizer):
         if saved.get("kind") == tokenizer.kind:
             return tokenizer.from_json(saved)
     accepted = "characters, words, bytes or bpe"
     raise UserError(f"tokenizer: kind {saved.get('kind')!r} found; {accepted} is accepted")
-
-
-class Tokenizer(abc.ABC):
-    """Text to tokens, the integers 0..vocab_size-1, and back."""
-
-    #: name of the kind, in the JSON
-    kind: ClassVar[str]
-    #: what a token is, for people: "character", "word", "byte" or "token"
-    unit: ClassVar[str]
-
-    @property
-    @abc.abstractmethod
-    def vocab_size(self) -> int:
-        """Number of distinct tokens, special ones included."""
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The narrowest unsigned integers that hold all tokens."""
-        return np.min_scalar_type(self.vocab_size - 1)
-
-    @abc.abstractmethod
-    def encode(self, text: str) -> np.ndarray:
-        """Returns the tokens `[length]` of a text, in `dtype`."""
-
-    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Returns the tokens of several texts, each encoded on its own."""
-        return [self.encode(text) for text in texts]
-
-    @abc.abstractmethod
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Returns the text of tokens `[length]`; never half a character.
-
-        Raises:
-          ValueError: a token is not one of 0..vocab_size-1.
-        """
-
-    @abc.abstractmethod
-    def labels(self, tokens: Sequence[int]) -> list[str]:
-        """Returns a readable name of each token, one that is part of a character included."""
-
-    def pieces(self, text: str) -> list[str]:
-        """Returns a readable name of each token of a text; an unknown word is its own."""
-        return self.labels(self.encode(text))
-
-    @abc.abstractmethod
-    def token_bytes(self) -> np.ndarray | None:
-        """Returns the number of UTF-8 bytes of each token `[vocab_size]`, int64.
-
-        None if the tokens do not determine the text, as unknown words: no loss in bits per byte.
-        """
-
-    @abc.abstractmethod
-    def split_point(self, text: str) -> int:
-        """Returns the last index at which a text may be split before it is encoded.
-
-        `encode(text + rest)` is `encode(text[:index])` followed by `encode(text[index:] + rest)`,
-        whatever follows. 0 if there is none.
-        """
-
-    @abc.abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """Returns the tokenizer as JSON, the input of `from_json` and `load`."""
-
-    @classmethod
-    @abc.abstractmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Returns the tokenizer from its JSON; raises UserError if it is of another kind."""
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Hash of the JSON of the tokenizer, in hexadecimal."""
-        content = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,60 +284,9 @@ def split_words(text: str) -> list[str]:
     return [word for line in text.split("\n") for word in _split_line(line)]
 
 
-def well_formed(text: str) -> str:
-    """Returns a text with U+FFFD for each lone surrogate, which UTF-8 cannot hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return re.sub("[\ud800-\udfff]", "\ufffd", text)
-    return text
-
-
-def decode_utf8(data: bytes) -> str:
-    """Returns the text of bytes that a model made.
-
-    Bytes that are no character become U+FFFD; an incomplete character at the end is left out.
-    """
-    return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
-
-
-def byte_label(data: bytes) -> str:
-    """Returns the bytes of one token as text.
-
-    Control characters are escaped, newline and tab excepted, as are bytes that are no character.
-    """
-    text = data.decode("utf-8", "backslashreplace")
-    return "".join(
-        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode()
-        for one in text
-    )
-
-
-def require_kind(saved: Mapping[str, Any], kind: str) -> None:
-    """Raises UserError if the JSON of a tokenizer is of another kind."""
-    if saved.get("kind") != kind:
-        raise UserError(f"tokenizer: kind {saved.get('kind')!r} found, {kind!r} is accepted")
-
-
-def in_range(tokens: Sequence[int], size: int) -> np.ndarray:
-    """Returns tokens as int64; raises ValueError if one is not one of 0..size-1."""
-    tokens = np.asarray(tokens, np.int64)
-    wrong = tokens[(tokens < 0) | (tokens >= size)]
-    if wrong.size:
-        raise ValueError(f"token {wrong[0]} is not one of 0..{size - 1}")
-    return tokens
-
-
 def _require_sorted(entries: Sequence[str], rule: str) -> None:
     if not entries or list(entries) != sorted(set(entries)):
         raise UserError(f"tokenizer: the {rule}, in ascending order")
-
-
-def stored(saved: Mapping[str, Any], kind: str, key: str, content: type) -> Any:
-    """Returns an entry of a tokenizer's JSON; raises UserError if it is of another kind."""
-    if saved.get("kind") != kind or not isinstance(saved.get(key), content):
-        raise UserError(f"tokenizer: kind {saved.get('kind')!r} found, {kind!r} is accepted")
-    return saved[key]
 
 
 # Cached, since the same sentences build the vocabulary and are then encoded.

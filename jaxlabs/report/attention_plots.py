@@ -18,7 +18,7 @@ WORD_PITCH, CHARACTER_PITCH, MAX_WIDTH = 0.1, 0.08, 16.0
 WEIGHT = "attention weight"
 BELOW = {"location": "bottom", "shrink": 0.6, "aspect": 35, "pad": 0.02}
 """Options of a color bar below several maps."""
-VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
+VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
 
 
 def attention(arrays: Arrays) -> list[ReportFigure]:
@@ -36,7 +36,7 @@ def attention(arrays: Arrays) -> list[ReportFigure]:
     figures = []
     for name in names:
         maps = arrays[f"{name}maps"]
-        labels = [VISIBLE.get(label, label) for label in arrays[f"{name}labels"].tolist()]
+        labels = [label.translate(VISIBLE) for label in arrays[f"{name}labels"].tolist()]
         named = f": {name.rstrip('/')}" if name else ""
         suffix = f"_{name.rstrip('/').replace(' ', '_')}" if name else ""
         figures.append(_all_heads(maps, labels, named, suffix))
@@ -191,8 +191,9 @@ def label_sides(
     axes.xaxis.tick_top()
     axes.tick_params(pad=1)
     rotated = any(len(label) > 1 for label in columns)
-    axes.set_xticks(np.arange(len(columns)), columns, fontsize=size, rotation=90 * rotated)
-    axes.set_yticks(np.arange(len(rows)), rows, fontsize=size)
+    plain = {"fontsize": size, "parse_math": False}  # a token may have two dollar signs
+    axes.set_xticks(np.arange(len(columns)), columns, rotation=90 * rotated, **plain)
+    axes.set_yticks(np.arange(len(rows)), rows, **plain)
 
 
 def plot_map(axes: Axes, weights: np.ndarray) -> "AxesImage":

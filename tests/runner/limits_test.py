@@ -9,6 +9,7 @@ import jaxlabs
 from jaxlabs import config, labs
 from jaxlabs.benchmark import lab as benchmark
 from jaxlabs.config import UserError
+from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.char_rnn import lab as char_rnn
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.runner import cli, reproduce
@@ -156,7 +157,7 @@ def test_out_of_memory_names_the_enlarged_flags(refused, tiny_flags, monkeypatch
 
 def test_perplexity_of_a_huge_loss_is_finite(play):
     task = char_rnn.build_task(
-        char_rnn.CharRNNRunConfig(), char_rnn.CharTokenizer.from_text(play.read_text()).to_json()
+        char_rnn.CharRNNRunConfig(), CharTokenizer.from_text(play.read_text()).to_json()
     )
     assert task.derived_metrics({"loss": 1e9})["perplexity"] > 1e300
 

@@ -1,1 +1,1 @@
-"""A character language model with an RNN, LSTM or GRU, trained by truncated BPTT."""
+"""A language model of characters with an RNN, LSTM or GRU, trained by truncated BPTT."""

@@ -1,4 +1,4 @@
-"""A character language model with an RNN, LSTM or GRU, trained by truncated BPTT.
+"""A language model, by default of characters, with an RNN, LSTM or GRU: truncated BPTT.
 
 Source    an unpublished course write-up on recurrent networks; karpathy/char-rnn
 Command   python -m experiments.char_rnn --platform=cpu
@@ -14,10 +14,9 @@ from jaxlabs import keys
 from jaxlabs.analysis import text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
-from jaxlabs.data import texts
+from jaxlabs.data import texts, tokenizers
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.lm_data import bptt_data, lm_data
-from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.char_rnn import published
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import perplexity
@@ -37,8 +36,13 @@ class CharRNNRunConfig(RunConfig):
     dataset: str = setting(
         "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
     )
+    tokenizer: str = setting("char", tokenizers.HELP, path_unless=tokenizers.NAMES, section="data")
     model: char_rnn.CharRNNConfig = group(char_rnn.CharRNNConfig)
     sampling: text_sampling.TemperedSamplingConfig = group(text_sampling.TemperedSamplingConfig)
+
+    def check(self) -> None:
+        super().check()
+        tokenizers.parse(self.tokenizer)
 
 
 EPOCH_STEPS = 121
@@ -88,16 +92,17 @@ def load_data(config: CharRNNRunConfig) -> DataModule:
     """Loads the text as contiguous streams, or as random windows for a stateless model."""
     dataset = texts.load(config.dataset, config.data_dir)
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
+    tokens = {"tokenizer": config.tokenizer, "data_dir": config.data_dir}
     if config.model.stateful:
-        return bptt_data(dataset, context, config.batch_size, *rest)
-    return lm_data(dataset, context, *rest, argument="bptt_length")
+        return bptt_data(dataset, context, config.batch_size, *rest, **tokens)
+    return lm_data(dataset, context, *rest, argument="bptt_length", **tokens)
 
 
 def build_task(config: CharRNNRunConfig, data_spec: DataSpec) -> Task:
-    """Builds the model; raises if the prompt has characters outside the vocabulary."""
-    tokenizer = CharTokenizer.from_json(data_spec)
+    """Builds the model; raises if the prompt has characters or words outside the vocabulary."""
+    tokenizer = tokenizers.load(data_spec)
     config.sampling.encode_prompt(tokenizer)
-    settings = config.model.with_vocabulary(tokenizer.vocab.size)
+    settings = config.model.with_vocabulary(tokenizer.vocab_size)
     model = char_rnn.CharRNN(settings)
     init = functools.partial(model.init, tokens=jnp.zeros((1, 1), jnp.int32))
     return Task(
@@ -112,7 +117,7 @@ def build_task(config: CharRNNRunConfig, data_spec: DataSpec) -> Task:
     )
 
 
-sample = text_sampling.sampler(char_rnn.sample, CharTokenizer)
+sample = text_sampling.sampler(char_rnn.sample)
 
 
 def analyze(

@@ -1,4 +1,4 @@
-"""A decoder-only Transformer (GPT) as a character language model.
+"""A decoder-only Transformer (GPT) as a language model, by default of characters.
 
 Source    an unpublished course write-up of the character GPT; nanoGPT's train_shakespeare_char
 Command   python -m experiments.gpt --platform=cpu
@@ -14,10 +14,9 @@ from jaxlabs import keys
 from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
-from jaxlabs.data import texts
+from jaxlabs.data import texts, tokenizers
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.lm_data import lm_data
-from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.gpt import published
 from jaxlabs.layers.positions import sinusoidal_embedding
 from jaxlabs.models import transformer_lm
@@ -37,6 +36,7 @@ class GPTRunConfig(RunConfig):
     dataset: str = setting(
         "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
     )
+    tokenizer: str = setting("char", tokenizers.HELP, path_unless=tokenizers.NAMES, section="data")
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: text_sampling.TransformerSamplingConfig = group(
         text_sampling.TransformerSamplingConfig
@@ -44,6 +44,10 @@ class GPTRunConfig(RunConfig):
     maps: attention_maps.AttentionMapsConfig = group(
         attention_maps.AttentionMapsConfig, section="report"
     )
+
+    def check(self) -> None:
+        super().check()
+        tokenizers.parse(self.tokenizer)
 
 
 # Architecture later than GPT-2, in all presets but the reference.
@@ -117,31 +121,36 @@ PRESETS = {
 def load_data(config: GPTRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
     dataset = texts.load(config.dataset, config.data_dir)
-    return lm_data(dataset, config.model.context_length, config.seed, ngram_baselines)
+    context, tokens = config.model.context_length, {"tokenizer": config.tokenizer}
+    return lm_data(
+        dataset, context, config.seed, ngram_baselines, **tokens, data_dir=config.data_dir
+    )
 
 
 def build_task(config: GPTRunConfig, data_spec: DataSpec) -> Task:
-    """Builds the model; raises if the prompts have characters outside the vocabulary."""
-    tokenizer = CharTokenizer.from_json(data_spec)
+    """Builds the model; raises if the prompts have characters or words outside the vocabulary."""
+    tokenizer = tokenizers.load(data_spec)
     config.sampling.encode_prompt(tokenizer)
     text_sampling.encode("".join(config.maps.texts().values()), tokenizer, "attention_text")
-    model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab.size))
+    model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab_size))
     tokens = jnp.zeros((1, config.model.context_length), jnp.int32)
     init = functools.partial(model.init, tokens=tokens)
     return Task(model, init, transformer_lm.loss, transformer_lm.train_step)
 
 
-sample = text_sampling.sampler(transformer_lm.sample, CharTokenizer)
+sample = text_sampling.sampler(transformer_lm.sample)
 
 
 def analyze(
     config: GPTRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
     """Evaluates the samples; writes attention maps and the position table."""
-    tokenizer, model = CharTokenizer.from_json(data.data_spec), config.model
-    held_out = tokenizer.decode(data.eval_sets["held_out"].arrays["inputs"][0])
-    passages = config.maps.texts() or {"": held_out[: attention_maps.CHARACTERS]}
-    encoded = attention_maps.encode_texts(passages, list, tokenizer.encode, model.context_length)
+    tokenizer, model = tokenizers.load(data.data_spec), config.model
+    split, encode = tokenizer.pieces, tokenizer.encode
+    encoded = attention_maps.encode_texts(config.maps.texts(), split, encode, model.context_length)
+    if not encoded:
+        held_out = data.eval_sets["held_out"].arrays["inputs"][0, : attention_maps.HELD_OUT_TOKENS]
+        encoded[""] = attention_maps.MapExample(tokenizer.labels(held_out), (held_out[None],))
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params = state.eval_params
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)

@@ -1,4 +1,4 @@
-"""A word-level Transformer language model of speeches, with full or local attention.
+"""A Transformer language model of speeches, by default of words, with full or local attention.
 
 Source    an unpublished course write-up on the data of UCSD CSE 256, programming assignment 2
 Command   python -m experiments.speech_lm --platform=cpu
@@ -13,10 +13,9 @@ import jax.numpy as jnp
 from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, positive, setting
-from jaxlabs.data import speeches
+from jaxlabs.data import speeches, tokenizers
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.speech_data import word_lm_data
-from jaxlabs.data.tokenizers import WordTokenizer, split_words
 from jaxlabs.labs.speech_lm import published
 from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import transformer_lm
@@ -36,6 +35,7 @@ class SpeechLMRunConfig(RunConfig):
     dataset: str = setting(
         "speeches", "the path of a folder of such files", path_unless=speeches.NAMES
     )
+    tokenizer: str = setting("word", tokenizers.HELP, path_unless=tokenizers.NAMES, section="data")
     validation_fraction: float = setting(
         0.0,
         "share of the training text held out for validation",
@@ -45,7 +45,7 @@ class SpeechLMRunConfig(RunConfig):
     )
     sliding_stride: int = positive(
         1,
-        "stride of the sliding-window evaluation: words that each window scores",
+        "stride of the sliding-window evaluation: tokens that each window scores",
         section="evaluation",
     )
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
@@ -53,6 +53,10 @@ class SpeechLMRunConfig(RunConfig):
     maps: attention_maps.AttentionMapsConfig = group(
         attention_maps.AttentionMapsConfig, section="report"
     )
+
+    def check(self) -> None:
+        super().check()
+        tokenizers.parse(self.tokenizer)
 
 
 REFERENCE = {
@@ -98,34 +102,39 @@ def load_data(config: SpeechLMRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
     dataset, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
     held_out, stride = config.validation_fraction, config.sliding_stride
-    return word_lm_data(dataset, context, ngram_baselines, held_out, stride)
+    tokens = {"tokenizer": config.tokenizer, "data_dir": config.data_dir}
+    return word_lm_data(dataset, context, ngram_baselines, held_out, stride, **tokens)
 
 
 def build_task(config: SpeechLMRunConfig, data_spec: DataSpec) -> Task:
-    """Builds the model; raises if the prompt has no known word."""
-    tokenizer = WordTokenizer.from_json(data_spec)
+    """Builds the model; raises if the prompt has unknown words or characters."""
+    tokenizer = tokenizers.load(data_spec)
     config.sampling.encode_prompt(tokenizer)
-    model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab.size))
+    model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab_size))
     tokens = jnp.zeros((1, config.model.context_length), jnp.int32)
     init = functools.partial(model.init, tokens=tokens)
     return Task(model, init, transformer_lm.loss, transformer_lm.train_step, perplexity)
 
 
-sample = text_sampling.sampler(transformer_lm.sample, WordTokenizer)
+sample = text_sampling.sampler(transformer_lm.sample)
 
 
 def analyze(
     config: SpeechLMRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
-    """Writes attention maps; returns the shares of unknown test words."""
-    tokenizer, model = WordTokenizer.from_json(data.data_spec), config.model
+    """Writes attention maps; returns the shares of unknown test words, if the tokens are words."""
+    tokenizer, model = tokenizers.load(data.data_spec), config.model
     texts = config.maps.texts() or attention_maps.SENTENCES
     length, encode = model.context_length, tokenizer.encode
-    encoded = attention_maps.encode_texts(texts, split_words, encode, length)
+    encoded = attention_maps.encode_texts(texts, tokenizer.pieces, encode, length)
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
-    params, shares = state.eval_params, data.dataset["unknown_shares"]
+    params, shares = state.eval_params, data.dataset.get("unknown_shares", {})
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)
-    unknown = {f"{one}_unknown": shares[file] for one, file in speeches.TEST_TEXTS.items()}
+    unknown = {
+        f"{one}_unknown": shares[file]
+        for one, file in speeches.TEST_TEXTS.items()
+        if file in shares
+    }
     return unknown | {f"attention_{name}": value for name, value in leaks.items()}
 
 
