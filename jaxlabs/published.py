@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+PER_TOKEN = "nats per "
+"""Start of the unit of a loss whose tokens are not those of the published results."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Published:
@@ -102,6 +105,19 @@ def compare(
         for record in records
         if isinstance(record, Published) and preset in record.presets
     ]
+
+
+def in_unit(
+    records: Iterable[Published | PublishedCurve], loss_unit: str
+) -> list[Published | PublishedCurve]:
+    """Returns the records that a run with this unit of the loss can be compared with.
+
+    A loss in nats per token of another tokenizer, such as "nats per byte", is no published one, nor
+    is its perplexity.
+    """
+    if not loss_unit.startswith(PER_TOKEN):
+        return list(records)
+    return [record for record in records if record.unit not in ("nats", "perplexity")]
 
 
 def curves(records: Iterable[Published | PublishedCurve], preset: str) -> list[PublishedCurve]:

@@ -63,6 +63,7 @@ class DataModule:
       text_tokens: number of targets of the whole text by evaluation set, further ones included, of
         those that `--eval_tokens` limits; a set with fewer targets is a sample. Empty if the data
         are no text; else the sets hold `inputs`, `targets` and `weights [count, time]`.
+      loss_unit: unit of the loss, if it is another one than the lab's: with another tokenizer.
       token_bytes: number of UTF-8 bytes of each token `[vocab_size]`; None: no bits per byte.
     """
 
@@ -75,6 +76,7 @@ class DataModule:
     baselines: Callable[[], dict[str, float]] = dict
     warning: str | None = None
     text_tokens: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    loss_unit: str | None = None
     token_bytes: np.ndarray | None = None
 
     @property

@@ -14,6 +14,7 @@ from jaxlabs.data import bpe, sources, tokenizers, windows
 from jaxlabs.data.batches import ContiguousStreams, require_window
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.texts import TextDataset
+from jaxlabs.data.tokenizer_base import SHA256
 from jaxlabs.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
 
 EVALUATION_WINDOWS = 128
@@ -94,6 +95,7 @@ def lm_data(
         data_spec=encoder.to_json(),
         baselines=lambda: text_baselines(baselines, encoder, train, held_out, dataset.facts),
         warning=dataset.warning,
+        loss_unit=None if isinstance(encoder, CharTokenizer) else f"nats per {encoder.unit}",
         token_bytes=encoder.token_bytes(),
     )
 
@@ -133,7 +135,7 @@ def describe_tokens(value: str, tokenizer: Tokenizer, count: int) -> dict[str, A
         return {"distinct_characters": tokenizer.vocab_size}
     return {
         "tokenizer": value,
-        tokenizers.SHA256: tokenizer.sha256,
+        SHA256: tokenizer.sha256,
         "distinct_tokens": tokenizer.vocab_size,
         "tokens": count,
     }

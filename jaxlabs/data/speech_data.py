@@ -104,7 +104,7 @@ def word_lm_data(
     facts, described = dict(speeches.text_facts), speeches.describe()
     if not isinstance(encoder, WordTokenizer):  # what is known of words is not known of characters
         facts = {}
-        del described["unknown_shares"]
+        del described["unknown_shares"], described["distinct_tokens"]
         described |= describe_tokens(tokenizer, encoder, len(train) + len(validation))
     splits |= {"train_text": train} | tests
     return DataModule(
@@ -123,6 +123,7 @@ def word_lm_data(
             text_baselines(baselines, encoder, train, np.concatenate([*tests.values()]), {}) | facts
         ),
         warning=speeches.warning,
+        loss_unit=None if isinstance(encoder, WordTokenizer) else f"nats per {encoder.unit}",
         token_bytes=encoder.token_bytes(),
     )
 

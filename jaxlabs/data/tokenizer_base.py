@@ -16,6 +16,9 @@ from jaxlabs.config import UserError
 MAX_VOCAB_SIZE = 2**18
 """Largest vocabulary of BPE; those of published models are below it."""
 
+SHA256 = "tokenizer_sha256"
+"""Key of `DataModule.dataset` that identifies a tokenizer."""
+
 
 class Tokenizer(abc.ABC):
     """Text to tokens, the integers 0..vocab_size-1, and back."""

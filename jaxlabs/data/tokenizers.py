@@ -42,9 +42,6 @@ HELP = (
 )
 """The rest of the help of `--tokenizer`."""
 
-SHA256 = "tokenizer_sha256"
-"""Key of `DataModule.dataset` that identifies a tokenizer."""
-
 ACCEPTED = "char, word, bytes, bpe:SIZE such as bpe:4096, or a tokenizer file that ends in .json"
 """The values of `--tokenizer`, in words."""
 

@@ -41,6 +41,7 @@ def build_figures(
     if unreadable:
         damaged.add(folder.metrics.name, f"{unreadable} unreadable lines")
     unit = config.get("loss_unit", "nats")
+    records = published.in_unit(records, unit)
     published_curves = published.curves(records, config["preset"])
     reason = config.get("not_comparable_reason", "")
     figures: list[ReportFigure | None] = []
@@ -118,5 +119,7 @@ def comparison(
     folder: RunFolder, records: Sequence[Published | PublishedCurve]
 ) -> list[dict[str, Any]]:
     """Returns published results beside the run's metrics, as far as it has come."""
-    rows = published.compare(records, folder.read_config()["preset"], {})
+    config = folder.read_config()
+    records = published.in_unit(records, config.get("loss_unit", "nats"))
+    rows = published.compare(records, config["preset"], {})
     return summary_so_far(folder).get("comparison", rows)

@@ -38,7 +38,7 @@ def loss_curves(
     axes.set(xlabel="step", ylabel=f"loss [{unit}]")
     axes.margins(x=0.01)
     _time_axis(axes, rows)
-    if unit == "nats" and any("perplexity" in row for row in rows):
+    if unit.startswith("nats") and any("perplexity" in row for row in rows):
         _perplexity_axis(axes)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
     last_values = "; ".join(f"{humanize(split)} {final:.3f}" for split, final in finals.items())

@@ -58,7 +58,7 @@ def describe(
     if lab.source is not None:
         metadata["lab"] = dataclasses.asdict(lab.source)
     if isinstance(lab, Lab):
-        metadata["loss_unit"] = lab.loss_unit
+        metadata["loss_unit"] = getattr(data, "loss_unit", None) or lab.loss_unit
     if invocation.sweep is not None:
         metadata |= {"sweep": invocation.sweep, "question": invocation.plan().question}
     if invocation.axes:

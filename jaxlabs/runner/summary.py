@@ -53,8 +53,9 @@ def update_metrics(
     metrics = summary["metrics"] | metrics
     costs = {name: summary[name] for name in ("parameters", "seconds")}
     reason = not_comparable_reason(invocation, context.config, context.task, context.data)
+    unit = context.data.loss_unit or invocation.lab.loss_unit
     comparison = published.compare(
-        invocation.lab.published,
+        published.in_unit(invocation.lab.published, unit),
         invocation.preset,
         metrics | costs,
         not_comparable_reason=reason,

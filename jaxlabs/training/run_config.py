@@ -16,6 +16,7 @@ from jaxlabs.config import (
     path_settings,
     setting,
 )
+from jaxlabs.data import tokenizer_base
 from jaxlabs.training.optimizer_config import OptimizerConfig
 from jaxlabs.training.schedules import build_schedule
 
@@ -211,10 +212,16 @@ def differing(
     old, new = (run.get("dataset") or {} for run in (stored, present))
     if "sha256" in old and "sha256" in new:
         found.pop("dataset", None)
+    tokenizers = {run.get(tokenizer_base.SHA256) for run in (old, new)}
+    if len(tokenizers) == 1 and None not in tokenizers:  # its file may have been moved
+        found.pop("tokenizer", None)
+    other_tokenizer = len(tokenizers) == 2 and "tokenizer" not in found
     words = [f"{name} (stored {before}, given {now})" for name, (before, now) in found.items()]
     contents = [name for name in CONTENTS if name in old and name in new]
     if any(old[name] != new[name] for name in contents):
         words.append(OTHER_CONTENTS)
+    if other_tokenizer:
+        words.append("the tokenizer's contents")
     return words
 
 
