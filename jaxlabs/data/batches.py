@@ -13,6 +13,7 @@ from flax import struct
 
 from jaxlabs import keys
 from jaxlabs.config import UserError
+from jaxlabs.data import documents
 from jaxlabs.data.shuffle import shuffle_index
 
 Batch = dict[str, jax.Array]
@@ -57,10 +58,13 @@ class TokenStream:
     Attributes:
       tokens: `[length]` token ids, of any integer dtype; the narrowest saves device memory.
       context_length: input tokens of a window, which holds one more token, the last target.
+      document_starts: `[documents]` int32, first token of each document, if the documents are
+        separate, see `jaxlabs.data.documents`; None: they are joined.
     """
 
     tokens: jax.Array
     context_length: int = struct.field(pytree_node=False)
+    document_starts: jax.Array | None = None
 
     def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
         """Returns windows with uniformly random starts, sampled at each step."""
@@ -68,7 +72,11 @@ class TokenStream:
         length, context = self.tokens.shape[0], self.context_length
         require_window(length, context)
         start = jax.random.randint(key, (batch_size,), 0, length - context, jnp.int32)
-        return _windows_from(self, start)
+        batch = _windows_from(self, start)
+        if self.document_starts is None:
+            return batch
+        position = start[:, None] + jnp.arange(context + 1, dtype=jnp.int32)[None, :]
+        return documents.separate(batch, documents.segments(self.document_starts, position))
 
 
 @struct.dataclass
@@ -154,7 +162,8 @@ def batch_at(
 
     Returns:
       From a text: `inputs` and `targets [batch, time]` int32, the targets shifted by one token, and
-      `weights [batch, time]` float32, all 1; from `ContiguousStreams` also `is_first [batch]` bool,
+      `weights [batch, time]` float32, all 1; with separate documents also `segments [batch, time]`
+      int32, see `jaxlabs.data.documents`; from `ContiguousStreams` also `is_first [batch]` bool,
       true where a stream starts. From `Examples`: their arrays, `[batch, ...]` each, and `weights`,
       at least `[batch]`, float32. Always: `example_index [batch]` int32, the row 0..batch-1.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlabs import keys
+from jaxlabs.data import documents
 from jaxlabs.data.batches import require_window, steps_of_epoch
 from jaxlabs.data.host import HostBatch, cpu
 from jaxlabs.data.shards import ShardedTokens
@@ -26,6 +27,7 @@ class HostTokenStream:
 
     tokens: ShardedTokens  #: `[length]`
     context_length: int  #: see `TokenStream`
+    document_starts: np.ndarray | None = None  #: `[documents]`, see `TokenStream`
 
     def batch_at(self, seed: int, step: int, batch_size: int) -> HostBatch:
         """Returns windows with uniformly random starts, sampled at each step."""
@@ -35,7 +37,11 @@ class HostTokenStream:
         """Returns the rows from `start` to before `stop` of a batch."""
         require_window(len(self.tokens), self.context_length)
         first = self._starts(seed, step, batch_size)[start:stop]
-        return _rows(self.tokens, self.context_length, first, start)
+        batch = _rows(self.tokens, self.context_length, first, start)
+        if self.document_starts is None:
+            return batch
+        position = first[:, None] + np.arange(self.context_length + 1)[None, :]
+        return documents.separate(batch, documents.segments(self.document_starts, position))
 
     def _starts(self, seed: int, step: int, batch_size: int) -> np.ndarray:
         places, random = len(self.tokens) - self.context_length, (np.uint32(seed), step)

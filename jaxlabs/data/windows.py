@@ -6,6 +6,9 @@ not scored. A text of fewer than context_length + 1 tokens raises UserError with
 
 Tokens are an array `[length]`, or an object with `len(tokens)`, slices and `windows(start, length)`
 such as memory-mapped shards, of which only the windows that are returned are read.
+
+With `documents`, the first token of each, `[documents]` ascending, the documents are separate, see
+`jaxlabs.data.documents`.
 """
 
 from typing import Any, Protocol
@@ -16,6 +19,7 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.config import ArgumentError
 from jaxlabs.data.batches import Examples, TokenStream, require_window
+from jaxlabs.data.documents import segments, separate
 
 MAX_EVAL_TOKENS = 500_000
 """Default of `--eval_tokens`: a larger part of a text is sampled in evenly spaced windows."""
@@ -35,10 +39,13 @@ def split_text(text: str) -> tuple[str, str]:
     return text[:border], text[border:]
 
 
-def token_stream(tokens: np.ndarray, context_length: int) -> TokenStream:
+def token_stream(
+    tokens: np.ndarray, context_length: int, documents: np.ndarray | None = None
+) -> TokenStream:
     """Returns the training stream over `tokens [length]`; raises if the text is too short."""
     require_window(len(tokens), context_length)
-    return TokenStream(tokens=tokens, context_length=context_length)
+    starts = None if documents is None else documents.astype(np.int32)
+    return TokenStream(tokens, context_length, starts)
 
 
 def token_limit(eval_tokens: int | None) -> int:
@@ -47,7 +54,10 @@ def token_limit(eval_tokens: int | None) -> int:
 
 
 def consecutive_windows(
-    tokens: Tokens, context_length: int, eval_tokens: int | None = None
+    tokens: Tokens,
+    context_length: int,
+    eval_tokens: int | None = None,
+    documents: np.ndarray | None = None,
 ) -> Examples:
     """Returns non-overlapping windows that score each of the length - 1 targets exactly once.
 
@@ -57,12 +67,13 @@ def consecutive_windows(
     require_window(len(tokens), context_length)
     targets = len(tokens) - 1
     if targets > token_limit(eval_tokens):
-        return evenly_spaced_windows(tokens, context_length, _fitting(eval_tokens, context_length))
+        count = _fitting(eval_tokens, context_length)
+        return evenly_spaced_windows(tokens, context_length, count, documents)
     tokens = tokens[:]
     start = np.arange(0, targets, context_length)
     padded = np.pad(tokens, (0, int(start[-1]) + context_length - targets))
     weights = np.arange(start.size * context_length) < targets
-    return _windows(padded, context_length, start, weights.reshape(-1, context_length))
+    return _windows(padded, context_length, start, weights.reshape(-1, context_length), documents)
 
 
 def long_windows(
@@ -82,7 +93,9 @@ def long_windows(
     return consecutive_windows(tokens, -(-targets // rows), targets)
 
 
-def random_windows(tokens: Tokens, context_length: int, count: int, seed: int) -> Examples:
+def random_windows(
+    tokens: Tokens, context_length: int, count: int, seed: int, documents: np.ndarray | None = None
+) -> Examples:
     """Returns `count` windows with uniformly random starts, sampled with replacement.
 
     Starts are below 2**31, also in a longer text.
@@ -90,20 +103,26 @@ def random_windows(tokens: Tokens, context_length: int, count: int, seed: int) -
     require_window(len(tokens), context_length)
     key, fitting = keys.stream(seed, "windows"), min(len(tokens) - context_length, 2**31 - 1)
     start = jax.random.randint(key, (count,), 0, fitting, np.int32)
-    return _windows(tokens, context_length, np.asarray(start))
+    return _windows(tokens, context_length, np.asarray(start), documents=documents)
 
 
-def evenly_spaced_windows(tokens: Tokens, context_length: int, count: int) -> Examples:
+def evenly_spaced_windows(
+    tokens: Tokens, context_length: int, count: int, documents: np.ndarray | None = None
+) -> Examples:
     """Returns `count` windows with evenly spaced starts, or all windows if fewer fit."""
     require_window(len(tokens), context_length)
     fitting = len(tokens) - context_length
     count = min(count, fitting)
     start = np.arange(count) * (fitting - 1) // max(count - 1, 1)
-    return _windows(tokens, context_length, start)
+    return _windows(tokens, context_length, start, documents=documents)
 
 
 def sliding_windows(
-    tokens: Tokens, context_length: int, stride: int, eval_tokens: int | None = None
+    tokens: Tokens,
+    context_length: int,
+    stride: int,
+    eval_tokens: int | None = None,
+    documents: np.ndarray | None = None,
 ) -> Examples:
     """Returns overlapping windows that score every target once, almost all from a full context.
 
@@ -118,7 +137,7 @@ def sliding_windows(
     require_window(len(tokens), context_length)
     if len(tokens) - 1 > token_limit(eval_tokens):
         count = _fitting(eval_tokens, context_length)
-        sample = evenly_spaced_windows(tokens, context_length, count)
+        sample = evenly_spaced_windows(tokens, context_length, count, documents)
         scored = np.arange(context_length) >= context_length - stride
         sample.arrays["weights"] *= scored[None, :].astype(np.float32)
         return sample
@@ -126,7 +145,8 @@ def sliding_windows(
     start = np.append(np.arange(0, last, stride), last)
     first_scored = np.append(0, start[:-1] + context_length)
     position = start[:, None] + np.arange(context_length)[None, :]
-    return _windows(tokens, context_length, start, position >= first_scored[:, None])
+    scored = position >= first_scored[:, None]
+    return _windows(tokens, context_length, start, scored, documents)
 
 
 def _fitting(eval_tokens: int | None, context_length: int) -> int:
@@ -139,7 +159,11 @@ def _fitting(eval_tokens: int | None, context_length: int) -> int:
 
 
 def _windows(
-    tokens: Tokens, context_length: int, start: np.ndarray, weights: np.ndarray | None = None
+    tokens: Tokens,
+    context_length: int,
+    start: np.ndarray,
+    weights: np.ndarray | None = None,
+    documents: np.ndarray | None = None,
 ) -> Examples:
     """Returns the windows at `start [count]`; `weights [count, time]`, by default 1."""
     if hasattr(tokens, "windows"):
@@ -147,10 +171,12 @@ def _windows(
     else:
         window = np.lib.stride_tricks.sliding_window_view(tokens, context_length + 1)[start]
     weights = np.ones((len(start), context_length)) if weights is None else weights
-    return Examples(
-        arrays={
-            "inputs": window[:, :-1].astype(np.int32),
-            "targets": window[:, 1:].astype(np.int32),
-            "weights": weights.astype(np.float32),
-        }
-    )
+    arrays = {
+        "inputs": window[:, :-1].astype(np.int32),
+        "targets": window[:, 1:].astype(np.int32),
+        "weights": weights.astype(np.float32),
+    }
+    if documents is not None:
+        position = start[:, None].astype(np.int64) + np.arange(context_length + 1)[None, :]
+        arrays = separate(arrays, segments(documents, position))
+    return Examples(arrays)

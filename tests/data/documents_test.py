@@ -1,0 +1,72 @@
+"""Separate documents, against the documents one by one."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from jaxlabs.data import windows
+from jaxlabs.data.batches import TokenStream, batch_at
+from jaxlabs.data.host_streams import HostTokenStream
+from jaxlabs.data.shards import ShardedTokens
+
+CONTEXT = 7
+LENGTHS = [1, 1, 20, 2, 1, 9, 40, 3]
+STARTS = np.cumsum([0, *LENGTHS[:-1]])
+NUMBERS = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
+TOKENS = np.arange(len(NUMBERS), dtype=np.uint8)  # each token is its position
+
+
+def require_documents(arrays, weights=1):
+    """The documents of windows whose tokens are positions; `weights` if they were joined."""
+    inputs, targets = np.asarray(arrays["inputs"]), np.asarray(arrays["targets"])
+    number = NUMBERS[np.minimum(inputs, len(NUMBERS) - 1)]
+    same = np.asarray(arrays["segments"])[:, :, None] == np.asarray(arrays["segments"])[:, None, :]
+    np.testing.assert_array_equal(same, number[:, :, None] == number[:, None, :])
+    begins = np.isin(targets, STARTS)
+    np.testing.assert_array_equal(arrays["weights"], np.where(begins, 0, weights))
+    assert begins.any()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda **options: windows.consecutive_windows(TOKENS, CONTEXT, **options),
+        lambda **options: windows.consecutive_windows(TOKENS, CONTEXT, 30, **options),
+        lambda **options: windows.random_windows(TOKENS, CONTEXT, 50, 0, **options),
+        lambda **options: windows.evenly_spaced_windows(TOKENS, CONTEXT, 9, **options),
+        lambda **options: windows.sliding_windows(TOKENS, CONTEXT, 2, **options),
+        lambda **options: windows.sliding_windows(TOKENS, CONTEXT, 2, 30, **options),
+    ],
+)
+def test_evaluation_windows_have_the_documents_of_their_tokens(build):
+    joined, separate = build().arrays, build(documents=STARTS).arrays
+    valid = joined["weights"].any(axis=1)
+    assert "segments" not in joined
+    assert separate["segments"].dtype == np.int32
+    np.testing.assert_array_equal(separate["inputs"], joined["inputs"])
+    inside = joined["targets"][valid] == joined["inputs"][valid] + 1  # no padding
+    rows = {name: array[valid][inside.all(axis=1)] for name, array in separate.items()}
+    require_documents(rows, joined["weights"][valid][inside.all(axis=1)])
+
+
+def test_training_windows_are_equal_on_the_device_and_on_the_host():
+    device = TokenStream(TOKENS, CONTEXT, STARTS.astype(np.int32))
+    host = HostTokenStream(ShardedTokens(np.split(TOKENS, [3, 40])), CONTEXT, STARTS)
+    traced = jax.jit(lambda step: batch_at(device, 5, step, 16))
+    for step in range(3):
+        expected = jax.device_get(traced(step))
+        require_documents(expected)
+        found = host.batch_at(5, step, 16)
+        chex.assert_trees_all_equal(found, expected)
+        chex.assert_trees_all_equal_dtypes(found, expected)
+        chex.assert_trees_all_equal(
+            host.rows_at(5, step, 16, 3, 8), {name: rows[3:8] for name, rows in found.items()}
+        )
+
+
+def test_documents_longer_than_a_window_leave_it_as_it_is():
+    joined = windows.consecutive_windows(TOKENS, CONTEXT).arrays
+    one = windows.consecutive_windows(TOKENS, CONTEXT, documents=np.zeros(1, np.int64)).arrays
+    assert (one.pop("segments") == 1).all()
+    chex.assert_trees_all_equal(one, joined)
