@@ -26,6 +26,9 @@ from jaxlabs.data.tokenizer_base import (
 )
 from jaxlabs.data.vocab import PADDING, Vocab
 
+PART = 2**20
+"""Characters that are encoded at once, to bound memory."""
+
 UNKNOWN = 1
 SPECIAL_TOKENS = ("<pad>", "<unk>")
 """Special tokens of a `WordTokenizer`."""
@@ -126,13 +129,22 @@ class CharTokenizer(Tokenizer):
         Raises:
           UserError: characters outside the alphabet; it names them.
         """
-        ids = self.vocab.ids
-        if unknown := sorted(set(text) - ids.keys()):
-            raise UserError(self._unknown_message(unknown))
-        return np.fromiter((ids[character] for character in text), self.dtype, len(text))
+        tokens = np.empty(len(text), self.dtype)
+        for start in range(0, len(text), PART):
+            points = _code_points(text[start : start + PART])
+            known = points < len(self._ids)
+            found = self._ids[np.where(known, points, 0)]
+            known &= found >= 0
+            if not known.all():
+                unknown = set(text) - set(self.alphabet)
+                raise UserError(self._unknown_message(sorted(unknown)))
+            tokens[start : start + PART] = found
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return "".join(self.vocab.labels(tokens))
+        tokens = in_range(tokens, self.vocab_size)
+        points = _code_points(self.alphabet)[tokens]
+        return points.tobytes().decode("utf-32-le", "surrogatepass")
 
     def labels(self, tokens: Sequence[int]) -> list[str]:
         return self.vocab.labels(tokens)
@@ -149,6 +161,14 @@ class CharTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
         return cls(stored(saved, cls.kind, "alphabet", str))
+
+    @functools.cached_property
+    def _ids(self) -> np.ndarray:
+        """The token of each code point up to the last of the alphabet, int32; -1: none."""
+        points = _code_points(self.alphabet)
+        ids = np.full(int(points[-1]) + 1, -1, np.int32)
+        ids[points] = np.arange(len(points))
+        return ids
 
     def _unknown_message(self, unknown: list[str]) -> str:
         named = ", ".join(map(repr, unknown[:10]))
@@ -274,6 +294,10 @@ class ByteTokenizer(Tokenizer):
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
         require_kind(saved, cls.kind)
         return cls()
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def split_words(text: str) -> list[str]:

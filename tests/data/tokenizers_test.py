@@ -6,8 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from jaxlabs.config import UserError
-from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer, split_words
+from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.data import tokenizers
+from jaxlabs.data.tokenizers import ByteTokenizer, CharTokenizer, WordTokenizer, split_words
 
 TEXTS = {
     "english": "First Citizen:\nBefore we proceed any further, hear me speak.\n",
@@ -159,3 +160,81 @@ def test_word_tokenizer_json_round_trip(words):
         WordTokenizer.from_json({"kind": "characters", "alphabet": "ab"})
     with pytest.raises(UserError, match="distinct, in ascending order"):
         WordTokenizer.from_json({"kind": "words", "words": ["b", "a"]})
+
+
+def test_parts_of_a_long_text_are_encoded_like_the_whole(monkeypatch):
+    monkeypatch.setattr(tokenizers, "PART", 7)
+    for text in TEXTS.values():
+        tokenizer = CharTokenizer.from_text(text)
+        tokens = tokenizer.encode(text * 3)
+        assert tokens.tolist() == [tokenizer.alphabet.index(character) for character in text * 3]
+    with pytest.raises(UserError, match="unknown characters 'c', 'd'"):
+        CharTokenizer("ab").encode("a" * 9 + "c" + "a" * 9 + "d")
+
+
+@pytest.mark.parametrize(
+    ("value", "choice"),
+    [
+        ("char", ("char", None, None)),
+        ("word", ("word", None, None)),
+        ("bytes", ("bytes", None, None)),
+        ("bpe:257", ("bpe", 257, None)),
+        ("bpe:262144", ("bpe", 262_144, None)),
+        ("own/tokenizer.json", ("file", None, "own/tokenizer.json")),
+        ("bpe:512.json", ("file", None, "bpe:512.json")),
+    ],
+)
+def test_values_of_the_flag_are_parsed(value, choice):
+    assert tokenizers.parse(value) == choice
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("bpe:256", "'bpe:256' is not accepted; bpe with a vocabulary of 257 to 262,144 tokens"),
+        ("bpe:999999999", "bpe with a vocabulary of 257 to 262,144 tokens"),
+        ("bpe:4k", "'bpe:4k' is not accepted; char, word, bytes, bpe:SIZE such as bpe:4096, or a"),
+        ("bpe", "'bpe' is not accepted; char, word, bytes, bpe:SIZE"),
+        ("chars", "did you mean 'char'"),
+        ("", "'' is not accepted; char, word"),
+        ("tokenizer.model", "or a tokenizer file that ends in .json"),
+    ],
+)
+def test_other_values_of_the_flag_are_refused_in_one_line(value, message):
+    with pytest.raises(ArgumentError) as error:
+        tokenizers.parse(value)
+    assert error.value.argument == "tokenizer"
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bytes_of_tokens_add_up_to_those_of_the_text(words):
+    for text in TEXTS.values():
+        tokenizer = CharTokenizer.from_text(text)
+        size = len(text.encode("utf-8", "surrogatepass"))
+        assert tokenizer.token_bytes()[tokenizer.encode(text)].sum() == size
+    text = TEXTS["astral"]
+    assert ByteTokenizer().token_bytes()[ByteTokenizer().encode(text)].sum() == len(text.encode())
+    assert words.token_bytes() is None  # the words do not determine the text
+
+
+@pytest.mark.parametrize("cut", range(40, 60))
+def test_any_tokenizer_says_where_a_text_may_be_split(words, cut):
+    text = "The people's time. It's over.\nIt isn't our time, é \n\nover!"
+    for tokenizer in (words, CharTokenizer.from_text(text), ByteTokenizer()):
+        point = tokenizer.split_point(text[:cut])
+        parts = [tokenizer.encode(text[:point]), tokenizer.encode(text[point:])]
+        np.testing.assert_array_equal(np.concatenate(parts), tokenizer.encode(text))
+    assert words.split_point(text[:cut]) >= 30
+
+
+def test_pieces_name_unknown_words(words):
+    assert words.pieces("Our time isn't here.") == ["Our", "time", "is", "n't", "here", "."]
+    assert words.labels(words.encode("Our time")) == ["<unk>", "time"]
+
+
+def test_hash_is_that_of_the_tokenizer(words):
+    assert words.sha256 == tokenizers.load(words.to_json() | {"speakers": []}).sha256
+    others = [CharTokenizer("ab"), CharTokenizer("abc"), ByteTokenizer(), words]
+    assert len({tokenizer.sha256 for tokenizer in others}) == 4
+    assert {type(tokenizers.load(one.to_json())) for one in others} == {type(o) for o in others}
