@@ -4,14 +4,49 @@ A batch then has `segments [batch, time]` int32, the number of the document of e
 the weight of a target that begins a document is 0: nothing of that document precedes it.
 """
 
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs.config import ArgumentError
+from jaxlabs.data.tokenizer_base import Tokenizer
+
 DOCUMENTS = ("joined", "separate")
 """Values of `--documents`."""
+
+HELP = (
+    "documents of the text: one after the other, as if they were one (joined); or attention and"
+    " convolutions do not cross them (separate). A document is a file of a folder, or a line of"
+    " JSON lines"
+)
+
+
+def require_several(count: int) -> None:
+    """Raises ArgumentError for separate documents of a text that is a single one."""
+    if count < 2:
+        message = "'separate' is not accepted with one document; a folder of texts, or JSON lines"
+        raise ArgumentError("documents", message)
+
+
+def encode(tokenizer: Tokenizer, text: str, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the tokens of a text, each document encoded on its own, and the documents in them.
+
+    Args:
+      tokenizer: the tokenizer.
+      text: a text.
+      starts: [documents], the first character of each document, ascending.
+
+    Returns:
+      Tokens `[length]`, and the first token of each document `[documents]`. The text before the
+      first document is one.
+    """
+    bounds = [*np.unique([0, *starts]).tolist(), len(text)]
+    encoded = tokenizer.encode_batch([text[i:j] for i, j in itertools.pairwise(bounds)])
+    lengths = [len(tokens) for tokens in encoded]
+    return np.concatenate(encoded), np.cumsum([0, *lengths[:-1]])
 
 
 def segments(starts: Any, position: Any) -> Any:

@@ -13,6 +13,7 @@ from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data import bpe, sources, tokenizers, windows
 from jaxlabs.data.batches import ContiguousStreams, require_window
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.documents import encode, require_several
 from jaxlabs.data.texts import TextDataset
 from jaxlabs.data.tokenizer_base import SHA256
 from jaxlabs.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
@@ -44,6 +45,7 @@ def lm_data(
     argument: str = "context_length",
     tokenizer: str = "char",
     data_dir: str | Path | None = None,
+    documents: str = "joined",
 ) -> DataModule:
     """Returns the data of a run on one text: windows of `context_length` tokens.
 
@@ -65,27 +67,37 @@ def lm_data(
       argument: name of the setting of the context length, for the error message.
       tokenizer: the value of `--tokenizer`.
       data_dir: folder of the data sets, which caches a trained tokenizer.
+      documents: one of `documents.DOCUMENTS`.
 
     Raises:
+      ArgumentError: separate documents of a text that is a single one.
       UserError: a split is shorter than one window; the message names `argument`. Or see
         `text_tokenizer`.
     """
     parts = windows.split_text(dataset.text)
     encoder = text_tokenizer(tokenizer, *parts, data_dir)
-    train, held_out = (encoder.encode(part) for part in parts)
+    encoded = _encode_documents(dataset, parts, encoder)
+    (train, train_starts), (held_out, held_out_starts) = encoded
     for part in (train, held_out):
         require_window(len(part), context_length, argument)
     both, sizes = np.concatenate([train, held_out]), (context_length, EVALUATION_WINDOWS)
     stride = -(-context_length // OVERLAP)
+    of_train = of_held_out = of_both = {"documents": None}
+    if documents == "separate":
+        require_several(1 if dataset.document_starts is None else len(dataset.document_starts))
+        of_train, of_held_out = {"documents": train_starts}, {"documents": held_out_starts}
+        of_both = {"documents": np.append(train_starts, len(train) + held_out_starts)}
     return DataModule(
-        train=windows.token_stream(train, context_length),
+        train=windows.token_stream(train, context_length, **of_train),
         eval_sets={
-            "held_out": windows.consecutive_windows(held_out, context_length),
-            "train_windows": windows.evenly_spaced_windows(train, *sizes),
-            "train_and_val": windows.random_windows(both, *sizes, seed),
+            "held_out": windows.consecutive_windows(held_out, context_length, **of_held_out),
+            "train_windows": windows.evenly_spaced_windows(train, *sizes, **of_train),
+            "train_and_val": windows.random_windows(both, *sizes, seed, **of_both),
         },
         final_eval_sets=lambda: {
-            "sliding_window": windows.sliding_windows(held_out, context_length, stride)
+            "sliding_window": windows.sliding_windows(
+                held_out, context_length, stride, **of_held_out
+            )
         },
         dataset=dataset.describe()
         | {"characters": len(dataset.text)}
@@ -98,6 +110,16 @@ def lm_data(
         loss_unit=None if isinstance(encoder, CharTokenizer) else f"nats per {encoder.unit}",
         token_bytes=encoder.token_bytes(),
     )
+
+
+def _encode_documents(
+    dataset: TextDataset, parts: tuple[str, str], tokenizer: Tokenizer
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns tokens and first tokens of the documents of both parts; a cut one is one in each."""
+    starts = np.zeros(1, int) if dataset.document_starts is None else dataset.document_starts
+    border = len(parts[0])
+    train, held_out = starts[starts < border], starts[starts >= border] - border
+    return [encode(tokenizer, parts[0], train), encode(tokenizer, parts[1], held_out)]
 
 
 def text_tokenizer(

@@ -1,17 +1,56 @@
-"""Text data sets, by name or by the path of a text file."""
+"""Text data sets, by name or by the path of a file or folder.
+
+A text larger than `--memory_limit` is not read into memory, see `jaxlabs.data.prepare`.
+"""
 
 import dataclasses
 import os
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import psutil
+
 from jaxlabs import paths
-from jaxlabs.data import sources
+from jaxlabs.config import Config, UserError, runtime, setting
+from jaxlabs.data import sources, text_files, token_files
 from jaxlabs.data.dataset import Dataset
 from jaxlabs.data.synthetic import MarkovSource, WordSource
+from jaxlabs.data.text_files import TextFiles
+from jaxlabs.data.token_files import TokenFiles
 
 MARKOV_CHARACTERS = 500_000
 TOY_WORDS = 10_000
+
+MAX_IN_MEMORY = 2**25
+"""Bytes of text that are read into memory by default; a larger text takes seconds to encode."""
+
+PATH = "the path of a UTF-8 text, JSON lines (.jsonl), either with .gz or .zst, token shards (.bin)"
+PATH += ", or a folder of these"
+"""What `--dataset` accepts beside names, for `--help`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextFilesConfig(Config):
+    """How the files of a text are read."""
+
+    text_key: str = setting("text", "key of the text in each line of JSON lines", section="data")
+    memory_limit: int | None = runtime(
+        None,
+        "bytes of text up to which it is read into memory; a larger text is encoded once into"
+        f" memory-mapped shards in --data_dir, with the same result; none: {MAX_IN_MEMORY:,}, or a"
+        " quarter of the memory of the machine if that is less",
+        minimum=0,
+        maximum=2**60,
+        section="data",
+    )
+
+    @property
+    def max_in_memory(self) -> int:
+        """Bytes of the largest text that is read into memory."""
+        if self.memory_limit is not None:
+            return self.memory_limit
+        return min(MAX_IN_MEMORY, psutil.virtual_memory().total // 4)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +58,8 @@ class TextDataset(Dataset):
     """A text and its origin."""
 
     text: str  #: the whole text, not split
+    #: [documents], the first character of each document, ascending from 0; None: it is one document
+    document_starts: np.ndarray | None = None
     #: exactly known quantities; "entropy_rate" in nats per character
     facts: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -27,6 +68,14 @@ class TextDataset(Dataset):
         """Returns the data set of a text."""
         sha256 = sources.text_sha256(text)
         return cls(name=name, text=text, source=str(source), sha256=sha256, **others)
+
+
+@dataclasses.dataclass(frozen=True)
+class LargeText:
+    """A text that is not read into memory."""
+
+    name: str  #: the value of `--dataset`
+    files: TextFiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +96,14 @@ TINY_SHAKESPEARE = PublishedText(
 )
 
 
-def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> TextDataset:
-    """Returns a text by name, or the text of a file by its path.
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    download: bool = True,
+    files: TextFilesConfig | None = None,
+) -> TextDataset | LargeText | TokenFiles:
+    """Returns a text by name, or that of a file or folder by its path.
 
     `tiny_shakespeare` is searched in this order: `tiny_shakespeare.txt` in `data_dir`; prepared by
     tensorflow-datasets in `data_dir`/tfds, $TFDS_DATA_DIR or ~/tensorflow_datasets; a download,
@@ -56,13 +111,15 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     `warning` names it.
 
     Args:
-      name: one of `NAMES`, or the path to a UTF-8 text file.
+      name: one of `NAMES`, or a path: of a text file or token shard, or of a folder of either, see
+        `jaxlabs.data.text_files` and `token_files`.
       data_dir: folder of the data sets; None: `default_data_dir()`.
       download: whether downloads are allowed.
+      files: how a text that is given by its path is read; None: the defaults.
 
     Raises:
-      UserError: unknown name or missing file; a file that is empty or not UTF-8; a file of a named
-        data set with other content.
+      UserError: unknown name or missing file; a file that is empty, damaged or not UTF-8; a file of
+        a named data set with other content.
     """
     if name == TINY_SHAKESPEARE.name:
         return _load_published(TINY_SHAKESPEARE, sources.data_home(data_dir), download)
@@ -71,9 +128,25 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     path = paths.local(name, "dataset")
     if not name or not os.path.exists(path):
         raise sources.unknown(f"no data set or file {name!r}", name, NAMES, "a UTF-8 text file")
-    if path.is_dir():
-        raise sources.unknown(f"{name!r} is a folder", "", NAMES, "a UTF-8 text file")
-    return TextDataset.of(name, sources.read_text_file(path), path.resolve())
+    return token_files.find(name, path) or _of_files(name, path, files or TextFilesConfig())
+
+
+def _of_files(name: str, path: Path, config: TextFilesConfig) -> TextDataset | LargeText:
+    found = text_files.find(path, config.text_key)
+    if found.exceeds(config.max_in_memory):
+        return LargeText(name, found)
+    if found.is_one_plain_file and path.suffix not in text_files.COMPRESSED:
+        return TextDataset.of(name, sources.read_text_file(path), path.resolve())
+    parts, documents, length, ended = [], [], 0, True
+    for text, ends in found.pieces():
+        if ended:
+            documents.append(length)
+        parts.append(text)
+        length, ended = length + len(text), ends
+    if not length:
+        raise UserError(f"{path}: has no text; {text_files.NEEDED}")
+    starts = np.array(documents) if len(documents) > 1 else None
+    return TextDataset.of(name, "".join(parts), path.resolve(), document_starts=starts)
 
 
 def _load_published(published: PublishedText, data_dir: Path, download: bool) -> TextDataset:

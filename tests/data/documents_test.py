@@ -1,14 +1,19 @@
 """Separate documents, against the documents one by one."""
 
+import dataclasses
+
 import chex
 import jax
 import numpy as np
 import pytest
 
+from jaxlabs.config import UserError
 from jaxlabs.data import windows
 from jaxlabs.data.batches import TokenStream, batch_at
 from jaxlabs.data.host_streams import HostTokenStream
+from jaxlabs.data.lm_data import lm_data
 from jaxlabs.data.shards import ShardedTokens
+from jaxlabs.data.texts import TextDataset
 
 CONTEXT = 7
 LENGTHS = [1, 1, 20, 2, 1, 9, 40, 3]
@@ -70,3 +75,37 @@ def test_documents_longer_than_a_window_leave_it_as_it_is():
     one = windows.consecutive_windows(TOKENS, CONTEXT, documents=np.zeros(1, np.int64)).arrays
     assert (one.pop("segments") == 1).all()
     chex.assert_trees_all_equal(one, joined)
+
+
+WORDS = ["a b\n", "see é\n", "\n", "a last line of some more words\n"]
+TEXT = TextDataset.of(
+    "words", "".join(WORDS), "written", document_starts=np.cumsum([0, *map(len, WORDS[:-1])])
+)
+
+
+def data_of(dataset, documents):
+    return lm_data(dataset, 3, 0, lambda *_: {}, tokenizer="bytes", documents=documents)
+
+
+def test_documents_of_a_text_are_those_of_its_tokens():
+    data, joined = data_of(TEXT, "separate"), data_of(TEXT, "joined")
+    assert data.train.document_starts.tolist() == [0, 4, 11, 12]
+    np.testing.assert_array_equal(data.train.tokens, joined.train.tokens)
+    decoded = bytes(data.train.tokens).decode()
+    assert decoded == TEXT.text[: len(decoded)]
+    # The cut document goes on in the held-out part.
+    (held_out,) = np.unique(data.eval_sets["held_out"].arrays["segments"])
+    assert held_out == 1
+    sets = data.eval_sets | data.final_eval_sets()
+    assert all("segments" in examples.arrays for examples in sets.values())
+    others = joined.eval_sets | joined.final_eval_sets()
+    assert not any("segments" in examples.arrays for examples in others.values())
+    assert joined.train.document_starts is None
+
+
+def test_separate_documents_of_one_text_are_refused():
+    one = TextDataset.of("one", TEXT.text, "written")
+    expected = "documents: 'separate' is not accepted with one document; a folder of texts, or JSON"
+    for dataset in (one, dataclasses.replace(one, document_starts=np.zeros(1, int))):
+        with pytest.raises(UserError, match=expected):
+            data_of(dataset, "separate")

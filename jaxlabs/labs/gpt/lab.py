@@ -14,7 +14,7 @@ from jaxlabs import keys
 from jaxlabs.analysis import attention_maps, text_sampling
 from jaxlabs.analysis.baselines import ngram_baselines
 from jaxlabs.config import group, setting
-from jaxlabs.data import texts, tokenizers
+from jaxlabs.data import documents, texts, tokenizers
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.lm_data import lm_data
 from jaxlabs.labs.gpt import published
@@ -37,6 +37,7 @@ class GPTRunConfig(RunConfig):
         "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
     )
     tokenizer: str = setting("char", tokenizers.HELP, path_unless=tokenizers.NAMES, section="data")
+    documents: str = setting("joined", documents.HELP, choices=documents.DOCUMENTS, section="data")
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
     sampling: text_sampling.TransformerSamplingConfig = group(
         text_sampling.TransformerSamplingConfig
@@ -121,9 +122,10 @@ PRESETS = {
 def load_data(config: GPTRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
     dataset = texts.load(config.dataset, config.data_dir)
-    context, tokens = config.model.context_length, {"tokenizer": config.tokenizer}
+    options = {"tokenizer": config.tokenizer, "documents": config.documents}
+    context = config.model.context_length
     return lm_data(
-        dataset, context, config.seed, ngram_baselines, **tokens, data_dir=config.data_dir
+        dataset, context, config.seed, ngram_baselines, data_dir=config.data_dir, **options
     )
 
 
