@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 
+from jaxlabs.analysis import text_sampling
 from jaxlabs.analysis.text_sampling import (
     SamplingConfig,
     TemperedSamplingConfig,
@@ -17,7 +18,8 @@ from jaxlabs.analysis.text_sampling import (
     sample_texts,
 )
 from jaxlabs.config import ArgumentError
-from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer
+from jaxlabs.data import bpe
+from jaxlabs.data.tokenizers import ByteTokenizer, CharTokenizer, WordTokenizer
 from jaxlabs.run_folder.files import Texts
 
 LINES = [f"item {word} of {number}" for number in range(40) for word in ("king", "queen")]
@@ -124,3 +126,68 @@ def test_unknown_words_of_a_prompt_are_named(prompt, message):
         WordSamplingConfig(prompt=prompt).encode_prompt(WORDS)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+BPE = bpe.BPETokenizer(bpe._train([TEXT], 280))
+
+
+@pytest.mark.parametrize("tokenizer", [BPE, ByteTokenizer()], ids=["bpe", "bytes"])
+def test_any_text_is_a_prompt_where_tokens_cover_all_bytes(tokenizer):
+    for prompt in ("Ωλ 🦖\r\n\0", "\udcff", " "):
+        config = SamplingConfig(prompt=prompt, num_samples=1, max_new_tokens=2)
+        ((sample,),) = sample_texts(repeat, config, tokenizer, None).groups.values()
+        assert sample.startswith(prompt.replace("\udcff", "\ufffd"))
+    assert SamplingConfig().prompt_text(tokenizer) == "\n"
+
+
+@pytest.mark.parametrize("tokenizer", [BPE, ByteTokenizer()], ids=["bpe", "bytes"])
+def test_samples_hold_no_part_of_a_character(tokenizer):
+    """The model repeats the last byte of the prompt, which is no character on its own."""
+    config = SamplingConfig(prompt="é", num_samples=1, max_new_tokens=2)
+    assert sample_texts(repeat, config, tokenizer, None) == Texts({"": ["é\ufffd\ufffd"]})
+
+    def first_byte(prompts, lengths, key, *, max_new_tokens, **options):
+        return np.concatenate([prompts, prompts[:, :1]], axis=1), lengths
+
+    assert sample_texts(first_byte, config, tokenizer, None) == Texts({"": ["é"]})
+
+
+@pytest.mark.parametrize("config", [SamplingConfig, WordSamplingConfig])
+def test_default_prompt_suits_the_tokenizer(config):
+    expected = {"characters": "\n", "words": ".", "bytes": "\n", "bpe": "\n"}
+    for tokenizer in (CharTokenizer("\n."), WORDS, ByteTokenizer(), BPE):
+        assert config().prompt_text(tokenizer) == expected[tokenizer.kind]
+    romans = CharTokenizer.from_text("ROMEO:\n")
+    assert config().prompt_text(romans) == ("ROMEO:" if config is SamplingConfig else "\n")
+
+
+def test_default_prompt_of_sentences_is_hidden_for_every_tokenizer():
+    for config, shown in ((WordSamplingConfig, ""), (SamplingConfig, "\n")):
+        made = config(num_samples=1, max_new_tokens=2)
+        assert sample_texts(repeat, made, BPE, None) == Texts({"": [shown + "\n\n"]})
+    assert sample_texts(
+        repeat, SamplingConfig(num_samples=1, max_new_tokens=2), WORDS, None
+    ) == Texts({"": [". ."]})
+
+
+def test_samples_of_other_tokens_are_measured_in_characters(data):
+    tokens = BPE.encode(TEXT)
+    windows = types.SimpleNamespace(arrays={"inputs": tokens[None, -300:]})
+    bpe_data = types.SimpleNamespace(
+        data_spec=BPE.to_json(),
+        train=types.SimpleNamespace(tokens=BPE.encode(TEXT[:-600])),
+        eval_sets={"held_out": windows},
+        monitor="held_out",
+    )
+    samples = Texts({"": [TEXT[7:207], TEXT[300:500]]})
+    found = measure(samples, SamplingConfig(prompt="\n"), bpe_data)
+    expected = measure(samples, SamplingConfig(prompt="\n"), data)
+    assert {name: found[name] for name in found if name.startswith("sample")} == {
+        name: expected[name] for name in expected if name.startswith("sample")
+    }
+
+
+def test_samples_are_measured_against_a_bounded_part_of_the_text(data, monkeypatch):
+    monkeypatch.setattr(text_sampling, "MAX_TRAINING_TOKENS", 50)
+    metrics = measure(Texts({"": [TEXT[:200]]}), SamplingConfig(prompt="\n"), data)
+    assert metrics["sample_longest_copy"] == 50

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
+from jaxlabs.data import tokenizers
 from jaxlabs.data.batches import batch_at
 from jaxlabs.data.speech_data import (
     classification_data,
@@ -291,3 +292,22 @@ def test_held_out_text_is_the_end_of_the_training_text(folder):
 def test_text_shorter_than_a_block_is_an_error(folder):
     with pytest.raises(UserError, match="one window needs at least"):
         word_lm_data(load(str(folder)), block=6, baselines=no_baselines)
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "bytes", "bpe:300"])
+def test_speeches_are_split_by_characters_with_other_tokenizers(folder, tokenizer, tmp_path):
+    found = load(str(folder))
+    options = {"tokenizer": tokenizer, "data_dir": tmp_path, "validation_fraction": 0.3}
+    data = word_lm_data(found, 3, no_baselines, **options)
+    encoder = tokenizers.load(data.data_spec)
+    border = len(found.train_text) - round(0.3 * len(found.train_text))
+    texts = {"validation": found.train_text[border:], "train_text": found.train_text[:border]}
+    texts |= found.test_texts
+    assert list(data.eval_sets) == list(texts)
+    for name, text in texts.items():
+        assert scored(data.eval_sets[name]) == encoder.encode(text).tolist()[1:]
+    assert encoder.decode(data.train.tokens) == texts["train_text"]
+    assert data.loss_unit == f"nats per {encoder.unit}"
+    assert not {"unknown_shares", "entropy_rate"} & data.dataset.keys()
+    np.testing.assert_array_equal(data.token_bytes, encoder.token_bytes())
+    assert word_lm_data(found, 3, no_baselines).token_bytes is None
