@@ -15,7 +15,7 @@ from jaxlabs.runner.flag_parser import NONE, FlagParser
 from jaxlabs.runner.lab import Experiment, Invocation, Lab, Study
 from jaxlabs.training.optimizer_config import require_used
 
-MODES = ("train", "sample", "evaluate", "analyze", "export", "lr_range", "replay")
+MODES = ("train", "sample", "evaluate", "analyze", "export", "lr_range", "replay", "plan")
 
 RENAMED_MODES = {"analyse": "analyze"}
 """Earlier names of modes."""
@@ -44,6 +44,7 @@ def parse(lab: Experiment, arguments: Sequence[str]) -> Invocation | None:
     lines = deprecations(lab.config_class, given)
     if isinstance(lab, Lab):
         chosen["mode"], deprecated = _resolve_mode(values)
+        del chosen["plan"]
         lines += deprecated
     for line in lines:
         print(f"{lab.name}: {line}", file=sys.stderr)
@@ -92,12 +93,17 @@ def command_flags(lab: Experiment) -> list[CommandFlag]:
     if isinstance(lab, Lab):
         modes = (
             "mode of the command; lr_range: plot the loss against a rising learning rate;"
-            " replay: repeat one step and print the RMS of every gradient"
+            " replay: repeat one step and print the RMS of every gradient; plan: see --plan"
+        )
+        plan = (
+            "print the bytes per device and the FLOPs of a training step on the devices of --mesh,"
+            " which this machine need not have; trains nothing"
         )
         step = "number of the step that --mode=replay repeats"
         checkpoint = "checkpoint to sample, evaluate or export"
         found += [
             CommandFlag("mode", str, "train", modes, MODES),
+            CommandFlag("plan", bool, False, plan),
             CommandFlag("replay_step", int, None, step),
             CommandFlag("checkpoint", str, "latest", checkpoint, ("latest", "best")),
         ]
@@ -218,6 +224,10 @@ def _resolve_mode(values: flags.FlagValues) -> tuple[str, list[str]]:
     mode, lines = RENAMED_MODES.get(given, given), []
     if mode != given:
         lines.append(f"--mode={given} is deprecated; use --mode={mode}")
+    if values["plan"].value:
+        if mode not in ("train", "plan"):
+            raise UserError(f"--plan: not accepted with --mode={mode}; without a mode")
+        mode = "plan"
     if values["lr_range_test"].value:
         if mode not in ("train", "lr_range"):
             raise UserError(f"--lr_range_test: not accepted with --mode={mode}; --mode=lr_range")
@@ -254,7 +264,7 @@ def _check_flags_of_mode(invocation: Invocation) -> None:
     flag = ("seeds" if only_seeds else "vary") if invocation.axes else "sweep"
     ignored = {
         "replay_step": (step is not None and mode != "replay", "replay"),
-        "config": (invocation.config_file is not None and mode not in writing, "train"),
+        "config": (invocation.config_file is not None and mode not in (*writing, "plan"), "train"),
         "overwrite": (invocation.overwrite and mode not in writing, "train"),
         flag: (invocation.sweep is not None and mode != "train", "train"),
     }

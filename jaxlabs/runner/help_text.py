@@ -25,6 +25,7 @@ SECTIONS = (
     "evaluation",
     "report",
     "logging and checkpoints",
+    "devices",
     "multiple processes",
 )
 """The order of the headings; others follow in the order of declaration."""

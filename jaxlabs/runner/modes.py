@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from jaxlabs import keys
 from jaxlabs.report.page import write_report, write_samples
 from jaxlabs.run_folder import Sample
+from jaxlabs.runner import plan
 from jaxlabs.runner.lab import Invocation
 from jaxlabs.runner.run_context import (
     RunContext,
@@ -41,6 +42,7 @@ def run(invocation: Invocation) -> None:
         "export": _export,
         "lr_range": _lr_range,
         "replay": _replay,
+        "plan": plan.run,
     }
     modes[invocation.mode](invocation)
 

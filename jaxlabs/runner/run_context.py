@@ -204,7 +204,8 @@ def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
     """
     config, task, _, state = restore(invocation)
     data = load_data_of_run(invocation, config)
-    return RunContext(config, task, data, invocation.folder(), devices.data_parallel()), state
+    placement = devices.mesh_sharding(config.mesh)
+    return RunContext(config, task, data, invocation.folder(), placement), state
 
 
 def require_same_data(invocation: Invocation) -> None:
@@ -216,7 +217,7 @@ def require_same_data(invocation: Invocation) -> None:
 
 def _start_devices(config: RunConfig) -> DataParallel:
     devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
-    return devices.data_parallel()
+    return devices.mesh_sharding(config.mesh)
 
 
 def _require_lab(stored: dict[str, Any], invocation: Invocation) -> None:

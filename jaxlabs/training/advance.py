@@ -12,7 +12,7 @@ from jaxlabs import keys
 from jaxlabs.data.batches import TrainingData, batch_at
 from jaxlabs.losses.loss_output import Batch
 from jaxlabs.training.aot import AotFunction
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
 from jaxlabs.training.full_batch import build_full_batch_step
 from jaxlabs.training.matmul_flops import count_flops
@@ -36,7 +36,7 @@ class Advance:
         self,
         task: Task,
         config: RunConfig,
-        placement: DataParallel,
+        placement: MeshSharding,
         dataset: TrainingData,
         steps: int | None = None,
     ):
@@ -45,22 +45,23 @@ class Advance:
         Args:
           task: the lab's model, loss and step.
           config: the run's settings.
-          placement: data parallelism over the devices.
+          placement: the mesh.
           dataset: the training data.
           steps: number of steps; None: that of the settings.
         """
-        self._multi_step = AotFunction(build_multi_step(task, config, placement))
+        self._task, self._config, self._placement = task, config, placement
+        self._compiled: AotFunction | None = None
         self._feed = Feed(dataset, config, placement, steps)
         self._steps_per_call, self._seed = config.steps_per_call, np.uint32(config.seed)
 
     @property
     def compile_seconds(self) -> float:
-        return self._multi_step.compile_seconds
+        return 0.0 if self._compiled is None else self._compiled.compile_seconds
 
     def compile(self, state: TrainState) -> None:
         """Compiles the steps, unless they are; raises TooLarge if one does not fit into memory."""
         dataset, _ = self._feed.at(int(state.step))
-        self._multi_step.compile(state, dataset, np.int32(1), self._seed)
+        self._multi_step(state).compile(state, dataset, np.int32(1), self._seed)
 
     def __call__(self, state: TrainState, until: int) -> tuple[TrainState, dict[str, np.ndarray]]:
         """Returns the state at step `until`, and the metrics `[steps taken]` of the steps, by name.
@@ -72,7 +73,7 @@ class Advance:
         while step < until:
             dataset, end = self._feed.at(step)
             count = min(min(until, end) - step, self._steps_per_call)
-            state, log = self._multi_step(state, dataset, np.int32(count), self._seed)
+            state, log = self._multi_step(state)(state, dataset, np.int32(count), self._seed)
             taken = int(state.step) - step
             logs.append({name: values[:taken] for name, values in jax.device_get(log).items()})
             step += taken
@@ -84,12 +85,26 @@ class Advance:
     def flops_per_step(self, state: TrainState) -> float | None:
         """Returns the FLOPs of a step, see `matmul_flops`; None if a line search varies them."""
         dataset, _ = self._feed.at(max(int(state.step) - 1, 0))  # it is in memory
-        jaxpr = self._multi_step.trace(state, dataset, np.int32(1), self._seed).jaxpr
-        (loop,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "while")
-        try:
-            return count_flops(loop.params["body_jaxpr"].jaxpr)
-        except ValueError:
-            return None
+        return flops_per_step(
+            self._multi_step(state).trace(state, dataset, np.int32(1), self._seed)
+        )
+
+    def _multi_step(self, state: TrainState) -> AotFunction:
+        """Returns the compiled steps; only a state tells how it is split."""
+        if self._compiled is None:
+            multi_step = build_multi_step(self._task, self._config, self._placement, state)
+            self._compiled = AotFunction(multi_step)
+        return self._compiled
+
+
+def flops_per_step(multi_step: jax.stages.Traced) -> float | None:
+    """Returns the FLOPs of a step of a traced `multi_step`; None if a line search varies them."""
+    equations = multi_step.jaxpr.eqns
+    (loop,) = (equation for equation in equations if equation.primitive.name == "while")
+    try:
+        return count_flops(loop.params["body_jaxpr"].jaxpr)
+    except ValueError:
+        return None
 
 
 def step_inputs(
@@ -111,13 +126,19 @@ def injected_rate(opt_state: optax.OptState) -> dict[str, jax.Array]:
 
 
 def build_multi_step(
-    task: Task, config: RunConfig, placement: DataParallel
+    task: Task, config: RunConfig, placement: MeshSharding, state: TrainState
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns the jitted `multi_step(state, dataset, count, seed) -> (state, log)`.
 
     `log` has the metrics of every step, `[steps_per_call]` each; entries past the last step are 0.
     The number of steps is an argument, so one executable takes any number up to the capacity; so
     is the seed, so that runs that differ only in the seed share one executable.
+
+    Args:
+      task: the lab's model, loss and step.
+      config: the run's settings.
+      placement: the mesh.
+      state: a state, or its shapes.
     """
     capacity = config.steps_per_call
     full_batch = is_full_batch(task, config)
@@ -141,10 +162,12 @@ def build_multi_step(
         def body(loop):
             taken, state, log = loop
             state, metrics = one_step(state, dataset, seed)
+            state = placement.shard_state(state)
             log = jax.tree.map(lambda rows, value: rows.at[taken].set(value), log, metrics)
             return taken + 1, state, log
 
         _, state, log = jax.lax.while_loop(cond, body, (jnp.int32(0), state, log))
         return state, log
 
-    return jax.jit(multi_step, donate_argnums=0, out_shardings=placement.replicated)
+    shardings = placement.state_shardings(state), placement.replicated
+    return jax.jit(multi_step, donate_argnums=0, out_shardings=shardings)

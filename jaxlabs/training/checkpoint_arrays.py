@@ -19,7 +19,7 @@ def shapes_of(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
     return {name: str(jax.typeof(array)) for name, array in arrays.items()}
 
 
-def abstract_array(shape: str, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+def abstract_array(shape: str, sharding: jax.sharding.Sharding | None) -> jax.ShapeDtypeStruct:
     """Returns the abstract array of a stored shape, such as `float32[2,3]`."""
     dtype, sizes = re.match(r"(\w+)\[([\d,]*)\]", shape).groups()
     sizes = tuple(int(size) for size in sizes.split(",") if size)
@@ -38,16 +38,28 @@ def checksum(arrays: Tree) -> jax.Array:
     total = jnp.uint32(0)
     for number, leaf in enumerate(jax.tree.leaves(arrays)):
         words = _words(leaf)
-        index = jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(number * 0x9E3779B1 % 2**32)
+        index = _index(words.shape) + jnp.uint32(number * 0x9E3779B1 % 2**32)
         total += jnp.sum(words * (2 * index + 1), dtype=jnp.uint32)
     return total
 
 
+def _index(shape: tuple[int, ...]) -> jax.Array:
+    """Returns the index of every element in row-major order, uint32.
+
+    Not the index of a flat copy, for which an array that is split over devices would be gathered.
+    """
+    index, stride = jnp.zeros(shape, jnp.uint32), 1
+    for axis in reversed(range(len(shape))):
+        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
+        stride *= shape[axis]
+    return index
+
+
 def _words(leaf: jax.Array) -> jax.Array:
-    """Returns the bits of an array as uint32 words `[count]`; narrow elements have their own."""
+    """Returns the bits of an array as uint32 words, an axis more if an element has several."""
     if leaf.dtype == bool:
         leaf = leaf.astype(jnp.uint8)
     if leaf.dtype.itemsize >= 4:  # a wide element is several words
-        return jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
+        return jax.lax.bitcast_convert_type(leaf, jnp.uint32)
     unsigned = {1: jnp.uint8, 2: jnp.uint16}[leaf.dtype.itemsize]
-    return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32).ravel()
+    return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)

@@ -1,8 +1,9 @@
 """Checkpoints with Orbax: the latest few and the best, written in the background, atomic.
 
 A checkpoint holds the arrays of the state under flat dotted names and one JSON object, its
-metadata: the identity settings, the hash of the data set, the data spec and the monitored loss. The
-data position is `state.step`. The metadata include a checksum of the arrays, because the file
+metadata: the identity settings, the hash of the data set, the data spec and the monitored loss. It
+is the same on every mesh and for any number of processes, each of which writes and reads its parts;
+the data position is `state.step`. The metadata include a checksum of the arrays, because the file
 format detects a truncated file but not every flipped byte.
 """
 
@@ -25,11 +26,18 @@ from orbax.checkpoint import checkpoint_managers
 
 from jaxlabs.config import ArgumentError, Config, UserError
 from jaxlabs.run_folder import renamed, unwritable
-from jaxlabs.training.checkpoint_arrays import checksum, flatten, require_checksum, shapes_of
+from jaxlabs.training.checkpoint_arrays import (
+    abstract_array,
+    checksum,
+    flatten,
+    require_checksum,
+    shapes_of,
+)
 from jaxlabs.training.checkpoint_reader import CHECKSUM, METADATA, SHAPES, CheckpointReader
 from jaxlabs.training.devices import sync_hosts
 from jaxlabs.training.orbax_errors import as_user_error
 from jaxlabs.training.run_config import differing
+from jaxlabs.training.sharding import leaf_sharding
 from jaxlabs.training.state import TrainState, leaf_names
 
 LOSS = "loss"
@@ -137,8 +145,9 @@ class Checkpoints:
         restore the same step: damage that one of them finds counts for all.
 
         Args:
-          like: a state of the same shapes and shardings; the values of its arrays do not matter.
-            Without an optimizer state, that of the checkpoint is not restored.
+          like: a state of the same shapes, on the mesh to restore to, which need not be that of
+            the checkpoint; the values of its arrays do not matter. Without an optimizer state, that
+            of the checkpoint is not restored.
           at_most: the largest step to restore; None: the newest.
 
         Raises:
@@ -215,7 +224,12 @@ class Checkpoints:
             )
 
         def sharding(name):
-            return leaves.get(renamed.parameter(name), like.step).sharding
+            present = renamed.parameter(name)
+            if present in leaves:
+                return leaves[present].sharding
+            if like.mesh is None:
+                return like.step.sharding
+            return leaf_sharding(present, abstract_array(shapes[name], None).shape, like.mesh)
 
         # All arrays are read, since the checksum is of all.
         return metadata, self._reader.arrays(step, shapes, sharding)

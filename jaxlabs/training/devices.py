@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.training import hosts, sharding
+from jaxlabs.training.state import TrainState
 
 PLATFORM_VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE")
 """Environment variables that select JAX's platform."""
@@ -220,6 +221,11 @@ def to_host(tree: Any) -> Any:
     For those that are sharded over several processes, all of them call it.
     """
     return jax.tree.map(_whole, tree)
+
+
+def state_to_host(state: TrainState) -> TrainState:
+    """Copies a state to host memory, see `to_host`; it is no longer split over a mesh."""
+    return to_host(state).replace(mesh=None)
 
 
 def _whole(leaf: jax.Array) -> np.ndarray:

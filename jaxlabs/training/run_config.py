@@ -17,10 +17,11 @@ from jaxlabs.config import (
     setting,
 )
 from jaxlabs.data import tokenizer_base
+from jaxlabs.training import sharding
 from jaxlabs.training.optimizer_config import OptimizerConfig
 from jaxlabs.training.schedules import build_schedule
 
-MACHINE = ("platform", "coordinator", "num_processes", "process_id")
+MACHINE = ("platform", "mesh", "coordinator", "num_processes", "process_id")
 """Settings of the machine, which later commands on the run do not inherit."""
 
 CONTENTS = ("sha256", "classes", "whitened")
@@ -28,7 +29,7 @@ CONTENTS = ("sha256", "classes", "whitened")
 
 OTHER_CONTENTS = "the data set's contents"
 
-LOGGING, PROCESSES = "logging and checkpoints", "multiple processes"
+LOGGING, DEVICES, PROCESSES = "logging and checkpoints", "devices", "multiple processes"
 """Headings of `--help`."""
 
 
@@ -152,6 +153,14 @@ class RunConfig(CommonConfig):
     profile: bool = setting(
         False, "whether to write a profiler trace of a few steps", kind=RUNTIME, section=LOGGING
     )
+    mesh: str | None = setting(
+        None,
+        "sizes of the axes of the device mesh, such as data:2,fsdp:2,tensor:2: data replicates the"
+        " state, fsdp splits it, tensor splits attention and feed-forward; the batch is split over"
+        " data and fsdp; none: all devices on data",
+        kind=RUNTIME,
+        section=DEVICES,
+    )
     coordinator: str | None = setting(
         None,
         "address:port of process 0 in a multi-process run",
@@ -171,6 +180,8 @@ class RunConfig(CommonConfig):
             path = os.path.abspath(paths.local(self.init_from, "init_from"))
             object.__setattr__(self, "init_from", path)
         build_schedule(self.optimization, self.steps)  # raises for incompatible values
+        if self.mesh is not None:
+            sharding.parse_mesh(self.mesh)
         if self.num_processes > 1 and self.coordinator is None:
             raise ArgumentError(
                 "coordinator",

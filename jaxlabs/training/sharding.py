@@ -10,6 +10,7 @@ and of the EMA end with the name of their parameter, so they are split as it is.
 """
 
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -105,6 +106,15 @@ def partition_spec(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) 
 def leaf_sharding(name: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """Returns the sharding of a leaf of a `TrainState`, see `partition_spec`."""
     return NamedSharding(mesh, partition_spec(name, shape, mesh.shape))
+
+
+def bytes_per_device(tree: Any, shardings: Any) -> int:
+    """Returns the bytes that the arrays of a tree, or their shapes, take on each device."""
+
+    def size(leaf: Any, sharding: NamedSharding) -> int:
+        return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+    return sum(jax.tree.leaves(jax.tree.map(size, tree, shardings)))
 
 
 def gather(params: Any, mesh: Mesh | None) -> Any:

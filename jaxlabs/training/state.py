@@ -74,6 +74,7 @@ def create_state(
     grad_accum_steps: int = 1,
     carry: Tree = None,
     freeze: str | None = None,
+    mesh: Mesh | None = None,
 ) -> TrainState:
     """Returns the state at step 0.
 
@@ -85,6 +86,7 @@ def create_state(
       grad_accum_steps: number of micro-batches per step.
       carry: the initial carry, or None.
       freeze: pattern of the names of the parameters that do not change, or None.
+      mesh: see `TrainState`.
     """
     params = variables["params"]
     return TrainState(
@@ -100,6 +102,7 @@ def create_state(
         grad_accum_steps=grad_accum_steps,
         carry=carry,
         freeze=freeze,
+        mesh=mesh,
     )
 
 

@@ -19,7 +19,7 @@ from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training import capacity, signals
 from jaxlabs.training.advance import MAX_SKIPPED, Advance
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import DataParallel, is_main_process, sync_hosts, to_host
+from jaxlabs.training.devices import MeshSharding, is_main_process, sync_hosts, to_host
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.metric_writer import MetricsWriter, Progress
 from jaxlabs.training.optimizer_config import divergence_flags
@@ -27,6 +27,7 @@ from jaxlabs.training.optimizers import has_plateaued
 from jaxlabs.training.pretrained import Weights, describe, load_weights, merge
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.schedules import build_schedule, lr_at
+from jaxlabs.training.sharding import bytes_per_device
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, create_state
 from jaxlabs.training.step import nonfinite_names
@@ -77,27 +78,54 @@ class TrainResult:
 def initial_state(
     task: Task,
     config: RunConfig,
-    placement: DataParallel,
+    placement: MeshSharding,
     tx: optax.GradientTransformation | None = None,
     weights: Mapping[str, np.ndarray] | None = None,
 ) -> TrainState:
-    """Returns the state at step 0, on every device.
+    """Returns the state at step 0, split over the mesh by `training.sharding`.
 
     Args:
       task: the lab's model.
       config: the run's settings.
-      placement: data parallelism over the devices.
+      placement: the mesh.
       tx: the optimizer; None: that of the task or of the settings.
       weights: parameters to start from, by dotted name; None: those of `--init_from`.
 
     Raises:
       TooLarge: it does not fit into memory.
     """
-    settings = config.optimization
-    if tx is None:
-        tx = build_task_optimizer(task, config)
     if weights is None:
         weights = {} if config.init_from is None else load_weights(config.init_from).arrays
+    create = _state_creator(task, config, placement, tx)
+    arguments = np.uint32(config.seed), dict(weights)
+    shapes = jax.eval_shape(create, *arguments)
+    shardings = placement.state_shardings(shapes)
+    needed = bytes_per_device(shapes, shardings)
+    capacity.require(needed, "the state (parameters, optimizer state, EMA)")
+    return jax.jit(create, out_shardings=shardings)(*arguments)
+
+
+def abstract_state(task: Task, config: RunConfig, placement: MeshSharding) -> TrainState:
+    """Returns the shapes and shardings of the state; see `initial_state`."""
+    create = _state_creator(task, config, placement, None)
+    shapes = jax.eval_shape(create, np.uint32(config.seed), {})
+    return jax.tree.map(
+        lambda leaf, split: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split),
+        shapes,
+        placement.state_shardings(shapes),
+    )
+
+
+def _state_creator(
+    task: Task,
+    config: RunConfig,
+    placement: MeshSharding,
+    tx: optax.GradientTransformation | None,
+) -> Callable[[jax.Array, Mapping[str, np.ndarray]], TrainState]:
+    """Returns `create(seed, weights) -> state`; see `initial_state`."""
+    settings, mesh = config.optimization, placement.mesh if placement.splits_state else None
+    if tx is None:
+        tx = build_task_optimizer(task, config)
 
     def create(seed, weights):
         variables = task.init(keys.stream(seed, "init"))
@@ -109,20 +137,18 @@ def initial_state(
             grad_accum_steps=settings.grad_accum_steps,
             carry=task.init_carry(config.batch_size),
             freeze=settings.freeze,
+            mesh=mesh,
         )
 
-    arguments = np.uint32(config.seed), dict(weights)
-    jitted = jax.jit(create, out_shardings=placement.replicated)
-    capacity.require_state(jitted.trace(*arguments), "the state (parameters, optimizer state, EMA)")
-    return jitted(*arguments)
+    return create
 
 
-def inference_state(task: Task, config: RunConfig, placement: DataParallel) -> TrainState:
+def inference_state(task: Task, config: RunConfig, placement: MeshSharding) -> TrainState:
     """Returns a state without an optimizer, into which any checkpoint of the model is restored."""
     return initial_state(task, config, placement, optax.identity(), weights={})
 
 
-def require_divides(config: RunConfig, placement: DataParallel) -> None:
+def require_divides(config: RunConfig, placement: MeshSharding) -> None:
     """Raises UserError unless batches split evenly over micro-batches and devices."""
     placement.require_divides(config.batch_size, config.optimization.grad_accum_steps, "batch_size")
     placement.require_divides(config.eval_batch_size, 1, "eval_batch_size")
@@ -148,7 +174,7 @@ class Trainer:
     task: Task
     data: DataModule
     config: RunConfig
-    placement: DataParallel
+    placement: MeshSharding
     folder: RunFolder
     checkpoints: Checkpoints
     metadata: dict[str, Any]

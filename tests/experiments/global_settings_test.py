@@ -102,7 +102,7 @@ def traced(name, play):
 
     state = jax.eval_shape(lambda: initial_state(task, config, placement))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
-    multi_step = build_multi_step(task, config, placement)
+    multi_step = build_multi_step(task, config, placement, state)
     trained = jax.eval_shape(multi_step, state, data.train, np.int32(2), np.uint32(0))
     return trained, jax.eval_shape(evaluated, state, next(iter(data.eval_sets.values())))
 
