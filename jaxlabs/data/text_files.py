@@ -33,6 +33,9 @@ PACKED_BLOCK = 2**14
 MAX_LINE = 2**26
 """Maximum length of a JSON line in bytes, since it is parsed as a whole."""
 
+MAX_FILES = 20_000
+"""Maximum number of files of a folder, of which each run reads the sizes."""
+
 NEEDED = "a UTF-8 text file is needed: plain or JSON lines (.jsonl), also with .gz or .zst"
 
 
@@ -106,12 +109,17 @@ def find(root: Path, text_key: str = "text") -> TextFiles:
     """Returns the text of a file, or of all files in a folder and its sub-folders.
 
     Raises:
-      UserError: the folder has no file, or one that is no regular file.
+      UserError: the folder has no text, too many files, or one that is no regular file.
     """
     if not root.is_dir():
         paths.require_file(root, NEEDED)
         return TextFiles(root, (root,), text_key)
-    found = [path for path in root.rglob("*") if not path.is_dir() and not _is_hidden(path, root)]
+    found = []
+    for path in root.rglob("*"):
+        if not path.is_dir() and not _is_hidden(path, root):
+            found.append(path)
+        if len(found) > MAX_FILES:
+            raise UserError(f"{root}: more than {MAX_FILES:,} files; join them, as JSON lines")
     files = sorted(found, key=lambda path: path.relative_to(root).as_posix())
     for path in files:
         paths.require_file(path, NEEDED)

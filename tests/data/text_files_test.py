@@ -147,6 +147,16 @@ def test_folder_without_text_is_refused(tmp_path):
         find(tmp_path)
 
 
+def test_folder_of_too_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "MAX_FILES", 2)
+    for name in ("a", "b", ".hidden"):
+        (tmp_path / name).write_text("text")
+    assert len(find(tmp_path).files) == 2
+    (tmp_path / "c").write_text("text")
+    with pytest.raises(UserError, match=r": more than 2 files; join them, as JSON lines"):
+        find(tmp_path)
+
+
 def test_folder_with_a_fifo_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match=r"pipe: not a file but a FIFO; a UTF-8 text file"):

@@ -1,16 +1,19 @@
 """Text data sets: search order, fallback and warnings."""
 
 import dataclasses
+import gzip
 import hashlib
 import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data import sources, texts
-from jaxlabs.data.texts import TINY_SHAKESPEARE, load
+from jaxlabs.data.texts import TINY_SHAKESPEARE, TextFilesConfig, load
+from jaxlabs.data.token_files import TokenFiles
 
 TEXT = "First Citizen:\nSpeak, speak.\n"
 SMALL = dataclasses.replace(TINY_SHAKESPEARE, sha256=hashlib.sha256(TEXT.encode()).hexdigest())
@@ -124,6 +127,69 @@ def test_file_by_path_is_unicode_and_not_comparable(tmp_path):
     assert (found.comparable, found.warning, found.facts) == (False, None, {})
 
 
+TEXTS = {"a.txt": "one\r\ntwo", "b.jsonl": '{"text": "three"}\n{"text": "four\\n"}\n'}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in TEXTS.items():
+        (tmp_path / name).write_bytes(text.encode())
+    return tmp_path
+
+
+def test_folder_is_one_text_of_its_documents(folder):
+    found = load(str(folder))
+    assert found.text == "one\r\ntwo\nthree\nfour\n"
+    assert found.document_starts.tolist() == [0, 9, 15]
+    assert (found.name, found.source) == (str(folder), str(folder))
+    assert found.sha256 == hashlib.sha256(found.text.encode()).hexdigest()
+
+
+def test_compressed_text_is_the_text(folder):
+    (folder / "a.txt.gz").write_bytes(gzip.compress(TEXTS["a.txt"].encode()))
+    packed, plain = (load(str(folder / name)) for name in ("a.txt.gz", "a.txt"))
+    assert (packed.text, packed.sha256) == (plain.text, plain.sha256)
+    assert packed.document_starts is plain.document_starts is None
+
+
+def test_text_above_the_memory_limit_is_not_read(folder, monkeypatch):
+    size = sum(len(text.encode()) for text in TEXTS.values())
+    assert isinstance(
+        load(str(folder), files=TextFilesConfig(memory_limit=size)), texts.TextDataset
+    )
+    found = load(str(folder), files=TextFilesConfig(memory_limit=size - 1, text_key="content"))
+    assert isinstance(found, texts.LargeText)
+    assert (found.name, found.files.text_key) == (str(folder), "content")
+    monkeypatch.setattr(texts, "MAX_IN_MEMORY", size - 1)
+    assert isinstance(load(str(folder)), texts.LargeText)
+
+
+def test_memory_limit_is_a_quarter_of_a_small_memory(monkeypatch):
+    assert TextFilesConfig().max_in_memory == texts.MAX_IN_MEMORY
+    monkeypatch.setattr(
+        texts.psutil, "virtual_memory", lambda: types.SimpleNamespace(total=40_000_000)
+    )
+    assert TextFilesConfig().max_in_memory == 10_000_000
+    assert TextFilesConfig(memory_limit=0).max_in_memory == 0
+
+
+def test_token_shards_are_found_by_their_names(tmp_path):
+    for name in ("train_2.bin", "train_1.bin", "val.bin"):
+        (tmp_path / name).write_bytes(b"\0\0")
+    found = load(str(tmp_path))
+    assert isinstance(found, TokenFiles)
+    assert [path.name for path in found.train] == ["train_1.bin", "train_2.bin"]
+    assert [path.name for path in found.held_out] == ["val.bin"]
+    assert load(str(tmp_path / "val.bin")).train == (tmp_path / "val.bin",)
+
+
+@pytest.mark.parametrize("content", ["", '{"text": ""}\n'])
+def test_files_without_text_are_refused(tmp_path, content):
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(UserError, match="has no text; a UTF-8 text file is needed"):
+        load(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
@@ -135,7 +201,6 @@ def test_file_by_path_is_unicode_and_not_comparable(tmp_path):
         ("no/book.txt", f"no data set or file 'no/book.txt'; accepted are {ACCEPTED}"),
         ("", f"no data set or file ''; accepted are {ACCEPTED}"),
         ("x" * 300, f"no data set or file '{'x' * 300}'; accepted are {ACCEPTED}"),
-        ("/", f"'/' is a folder; accepted are {ACCEPTED}"),
     ],
 )
 def test_unknown_name_is_an_error(name, complaint):
