@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxlabs import paths
-from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.data import bpe, sources, tokenizers, windows
-from jaxlabs.data.batches import ContiguousStreams, require_window
+from jaxlabs.data import windows
+from jaxlabs.data.batches import require_window
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.data.documents import encode, require_several
-from jaxlabs.data.texts import TextDataset
+from jaxlabs.data.documents import require_several
+from jaxlabs.data.texts import LargeText, TextDataset
+from jaxlabs.data.token_files import TokenFiles
+from jaxlabs.data.tokenized_text import TokenizedText, contiguous_streams, token_stream, tokenize
 from jaxlabs.data.tokenizer_base import SHA256
-from jaxlabs.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from jaxlabs.data.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
 
 EVALUATION_WINDOWS = 128
 """Windows of each sampled split; the held-out text is always evaluated in full."""
@@ -33,12 +33,9 @@ Baselines = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]
 MAX_DECODED, PARTS = 2_000_000, 100
 """Tokens whose characters the baselines count, and evenly spaced parts of a longer text."""
 
-MIN_WORD_COUNT = 2
-"""Rarer words of a training text are `<unk>`, so that a model learns when a word is unknown."""
-
 
 def lm_data(
-    dataset: TextDataset,
+    dataset: TextDataset | LargeText | TokenFiles,
     context_length: int,
     seed: int,
     baselines: Baselines,
@@ -46,6 +43,7 @@ def lm_data(
     tokenizer: str = "char",
     data_dir: str | Path | None = None,
     documents: str = "joined",
+    eval_tokens: int | None = None,
 ) -> DataModule:
     """Returns the data of a run on one text: windows of `context_length` tokens.
 
@@ -66,89 +64,76 @@ def lm_data(
       baselines: losses without a model, see `text_baselines`.
       argument: name of the setting of the context length, for the error message.
       tokenizer: the value of `--tokenizer`.
-      data_dir: folder of the data sets, which caches a trained tokenizer.
+      data_dir: folder of the data sets, which caches a trained tokenizer, and the shards of a text
+        that is too large for memory.
       documents: one of `documents.DOCUMENTS`.
+      eval_tokens: see `windows.token_limit`.
 
     Raises:
       ArgumentError: separate documents of a text that is a single one.
       UserError: a split is shorter than one window; the message names `argument`. Or see
-        `text_tokenizer`.
+        `tokenized_text.tokenize`.
     """
-    parts = windows.split_text(dataset.text)
-    encoder = text_tokenizer(tokenizer, *parts, data_dir)
-    encoded = _encode_documents(dataset, parts, encoder)
-    (train, train_starts), (held_out, held_out_starts) = encoded
-    for part in (train, held_out):
-        require_window(len(part), context_length, argument)
-    both, sizes = np.concatenate([train, held_out]), (context_length, EVALUATION_WINDOWS)
-    stride = -(-context_length // OVERLAP)
-    of_train = of_held_out = of_both = {"documents": None}
-    if documents == "separate":
-        require_several(1 if dataset.document_starts is None else len(dataset.document_starts))
-        of_train, of_held_out = {"documents": train_starts}, {"documents": held_out_starts}
-        of_both = {"documents": np.append(train_starts, len(train) + held_out_starts)}
-    return DataModule(
-        train=windows.token_stream(train, context_length, **of_train),
-        eval_sets={
-            "held_out": windows.consecutive_windows(held_out, context_length, **of_held_out),
-            "train_windows": windows.evenly_spaced_windows(train, *sizes, **of_train),
-            "train_and_val": windows.random_windows(both, *sizes, seed, **of_both),
-        },
-        final_eval_sets=lambda: {
-            "sliding_window": windows.sliding_windows(
-                held_out, context_length, stride, **of_held_out
-            )
-        },
-        dataset=dataset.describe()
-        | {"characters": len(dataset.text)}
-        | describe_tokens(tokenizer, encoder, len(both))
-        | dataset.facts,
-        comparable=dataset.comparable,
-        data_spec=encoder.to_json(),
-        baselines=lambda: text_baselines(baselines, encoder, train, held_out, dataset.facts),
-        warning=dataset.warning,
-        loss_unit=None if isinstance(encoder, CharTokenizer) else f"nats per {encoder.unit}",
-        token_bytes=encoder.token_bytes(),
+    text = tokenize(dataset, tokenizer, data_dir)
+    return _windowed(
+        text,
+        tokenizer,
+        context_length,
+        seed,
+        baselines,
+        argument=argument,
+        eval_tokens=eval_tokens,
+        separate=documents == "separate",
     )
 
 
-def _encode_documents(
-    dataset: TextDataset, parts: tuple[str, str], tokenizer: Tokenizer
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns tokens and first tokens of the documents of both parts; a cut one is one in each."""
-    starts = np.zeros(1, int) if dataset.document_starts is None else dataset.document_starts
-    border = len(parts[0])
-    train, held_out = starts[starts < border], starts[starts >= border] - border
-    return [encode(tokenizer, parts[0], train), encode(tokenizer, parts[1], held_out)]
-
-
-def text_tokenizer(
-    value: str, train: str, held_out: str, data_dir: str | Path | None = None
-) -> Tokenizer:
-    """Returns the tokenizer of a value of `--tokenizer` for a text.
-
-    Characters are those of the whole text, words those that occur at least `MIN_WORD_COUNT` times
-    in its training part. BPE is trained on the training part and cached in `data_dir`/tokenizers.
-
-    Raises:
-      ArgumentError: another value; a text without repeated words; `tokenizers` is not installed.
-      UserError: a tokenizer file that cannot be read, see `bpe.read_file`.
-    """
-    choice = tokenizers.parse(value)
-    if choice.kind == "char":
-        return CharTokenizer("".join(sorted(set(train) | set(held_out))))
-    if choice.kind == "bytes":
-        return ByteTokenizer()
-    if choice.kind == "file":
-        return bpe.read_file(paths.local(choice.path, "tokenizer"))
-    if choice.kind == "bpe":
-        parts = [train[part] for part in bpe.training_parts(len(train))]
-        return bpe.trained(parts, choice.vocab_size, sources.data_home(data_dir) / "tokenizers")
-    try:
-        return WordTokenizer.from_lines(train.split("\n"), MIN_WORD_COUNT)
-    except UserError:
-        message = f"word: no word occurs {MIN_WORD_COUNT} times in the training text"
-        raise ArgumentError("tokenizer", f"{message}; char, bytes or bpe:SIZE") from None
+def _windowed(
+    text: TokenizedText,
+    value: str,
+    context_length: int,
+    seed: int,
+    baselines: Baselines,
+    *,
+    argument: str,
+    eval_tokens: int | None,
+    separate: bool = False,
+) -> DataModule:
+    """Returns the data of `lm_data` from a text as tokens; `value` is that of `--tokenizer`."""
+    train, held_out, encoder = text.train.tokens, text.held_out.tokens, text.tokenizer
+    for part in (train, held_out):
+        require_window(len(part), context_length, argument)
+    sizes, stride = (context_length, EVALUATION_WINDOWS), -(-context_length // OVERLAP)
+    of_train = of_held_out = of_both = {"documents": None}
+    if separate:
+        require_several(text.description.get("documents", 1))
+        starts = text.train.documents, text.held_out.documents
+        of_train, of_held_out = ({"documents": one} for one in starts)
+        of_both = {"documents": np.append(starts[0], len(train) + starts[1])}
+    return DataModule(
+        train=token_stream(text.train, context_length, separate=separate),
+        eval_sets={
+            "held_out": windows.consecutive_windows(
+                held_out, context_length, eval_tokens, **of_held_out
+            ),
+            "train_windows": windows.evenly_spaced_windows(train, *sizes, **of_train),
+            "train_and_val": windows.random_windows(text.both, *sizes, seed, **of_both),
+        },
+        final_eval_sets=lambda: {
+            "sliding_window": windows.sliding_windows(
+                held_out, context_length, stride, eval_tokens, **of_held_out
+            )
+        },
+        dataset=text.description
+        | describe_tokens(value, encoder, len(train) + len(held_out))
+        | text.facts,
+        comparable=text.comparable,
+        data_spec=encoder.to_json(),
+        baselines=lambda: text_baselines(baselines, encoder, train, held_out, text.facts),
+        warning=text.warning,
+        loss_unit=None if isinstance(encoder, CharTokenizer) else f"nats per {encoder.unit}",
+        text_tokens=dict.fromkeys(("held_out", "sliding_window"), len(held_out) - 1),
+        token_bytes=encoder.token_bytes(),
+    )
 
 
 def describe_tokens(value: str, tokenizer: Tokenizer, count: int) -> dict[str, Any]:
@@ -212,13 +197,14 @@ def _parts_of(tokens: windows.Tokens) -> list[np.ndarray]:
 
 
 def bptt_data(
-    dataset: TextDataset,
+    dataset: TextDataset | LargeText | TokenFiles,
     context_length: int,
     batch_size: int,
     seed: int,
     baselines: Baselines,
     tokenizer: str = "char",
     data_dir: str | Path | None = None,
+    eval_tokens: int | None = None,
 ) -> DataModule:
     """Returns the data of a recurrent network, trained by truncated BPTT on contiguous streams.
 
@@ -230,16 +216,21 @@ def bptt_data(
     Raises:
       UserError: the training text is too short for `batch_size` streams, or a split for one window.
     """
-    options = {"argument": "bptt_length", "tokenizer": tokenizer, "data_dir": data_dir}
-    data = lm_data(dataset, context_length, seed, baselines, **options)
-    streams = ContiguousStreams(tokens=data.train.tokens, context_length=context_length)
+    text = tokenize(dataset, tokenizer, data_dir)
+    rest = {"argument": "bptt_length", "eval_tokens": eval_tokens}
+    data = _windowed(text, tokenizer, context_length, seed, baselines, **rest)
+    streams = contiguous_streams(text.train, context_length)
     streams.windows(batch_size)  # raises if the text is too short
-    held_out = tokenizers.load(data.data_spec).encode(windows.split_text(dataset.text)[1])
-    targets = len(held_out) - 1
-    rows = min(STREAMS, targets // context_length)
+    held_out = text.held_out.tokens
     evaluations = {
-        "held_out": windows.consecutive_windows(held_out, -(-targets // rows)),
+        "held_out": windows.long_windows(held_out, context_length, STREAMS, eval_tokens),
         "held_out_windows": data.eval_sets["held_out"],
         "train_windows": data.eval_sets["train_windows"],
     }
-    return dataclasses.replace(data, train=streams, eval_sets=evaluations, final_eval_sets=dict)
+    return dataclasses.replace(
+        data,
+        train=streams,
+        eval_sets=evaluations,
+        final_eval_sets=dict,
+        text_tokens=dict.fromkeys(("held_out", "held_out_windows"), len(held_out) - 1),
+    )

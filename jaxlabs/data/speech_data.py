@@ -8,8 +8,9 @@ from jaxlabs.config import ArgumentError
 from jaxlabs.data import windows
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.data.lm_data import Baselines, describe_tokens, text_baselines, text_tokenizer
+from jaxlabs.data.lm_data import Baselines, describe_tokens, text_baselines
 from jaxlabs.data.speeches import SPEAKERS, Sentences, Speeches
+from jaxlabs.data.text_tokenizer import TextInMemory, text_tokenizer
 from jaxlabs.data.tokenizers import UNKNOWN, Tokenizer, WordTokenizer
 from jaxlabs.data.vocab import PADDING, pad
 
@@ -77,6 +78,7 @@ def word_lm_data(
     stride: int = 1,
     tokenizer: str = "word",
     data_dir: str | Path | None = None,
+    eval_tokens: int | None = None,
 ) -> DataModule:
     """Returns the data of language modeling, by default of words.
 
@@ -91,10 +93,10 @@ def word_lm_data(
     [0, 1) of the training text, at its end, is held out as the monitored split `validation`; if it
     is 0, `train_text` is monitored. Each further sliding window scores `stride` targets, see
     `windows.sliding_windows`. Words are those of both training files; for other values of
-    `tokenizer` and for `data_dir` see `lm_data.lm_data`.
+    `tokenizer`, for `data_dir` and for `eval_tokens` see `lm_data.lm_data`.
 
     Raises:
-      UserError: a text is shorter than one window. Or see `lm_data.text_tokenizer`.
+      UserError: a text is shorter than one window. Or see `text_tokenizer`.
     """
     encoder, train, validation = _encode_training(
         speeches, validation_fraction, tokenizer, data_dir
@@ -110,10 +112,11 @@ def word_lm_data(
     return DataModule(
         train=windows.token_stream(train, block),
         eval_sets={
-            name: windows.consecutive_windows(tokens, block) for name, tokens in splits.items()
+            name: windows.consecutive_windows(tokens, block, eval_tokens)
+            for name, tokens in splits.items()
         },
         final_eval_sets=lambda: {
-            f"{name}_sliding": windows.sliding_windows(tokens, block, stride)
+            f"{name}_sliding": windows.sliding_windows(tokens, block, stride, eval_tokens)
             for name, tokens in splits.items()
         },
         dataset=described | facts | {"train_tokens": len(train)},
@@ -124,6 +127,11 @@ def word_lm_data(
         ),
         warning=speeches.warning,
         loss_unit=None if isinstance(encoder, WordTokenizer) else f"nats per {encoder.unit}",
+        text_tokens={
+            name: len(tokens) - 1
+            for split, tokens in splits.items()
+            for name in (split, f"{split}_sliding")
+        },
         token_bytes=encoder.token_bytes(),
     )
 
@@ -144,7 +152,7 @@ def _encode_training(
     border = len(text) - round(fraction * len(text))
     train, held_out = text[:border], text[border:]
     tests = "".join(speeches.test_texts.values())
-    encoder = text_tokenizer(value, train, held_out + tests, data_dir)
+    encoder = text_tokenizer(value, TextInMemory(train, held_out + tests), data_dir)
     return encoder, encoder.encode(train), encoder.encode(held_out)
 
 
