@@ -48,6 +48,7 @@ def test_every_example_is_tested():
         "my_generator.py",
         "my_files.py",
         "my_pipeline.py",
+        "my_records.py",
         "my_callback.py",
     }
 
@@ -59,10 +60,14 @@ def test_optimizer_of_the_guide_is_stored_and_logs_its_rate():
     np.testing.assert_allclose(rates[:6], 0.002 * np.arange(6), atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["my_generator.py", "my_files.py", "my_pipeline.py"])
+@pytest.mark.parametrize(
+    "name", ["my_generator.py", "my_files.py", "my_pipeline.py", "my_records.py"]
+)
 def test_data_of_the_guide_train(name):
-    if name == "my_pipeline.py":
+    if name in ("my_pipeline.py", "my_records.py"):
         pytest.importorskip("grain")
+    if name == "my_records.py":
+        pytest.importorskip("array_record")
     folder = run(name, "--learning_rate=0.01")
     losses = [row["loss"] for row in rows(folder, "test")]
     assert losses[-1] < losses[0]

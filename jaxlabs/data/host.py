@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data.batches import Examples, shuffled_index
+from jaxlabs.data.workers import ReadAhead
 
 HostBatch = dict[str, np.ndarray]
 
@@ -28,7 +29,9 @@ class HostExamples:
       [4, 9]
     """
 
-    def __init__(self, examples: Any, count: int | None = None, *, shuffle: bool = True):
+    def __init__(
+        self, examples: Any, count: int | None = None, *, shuffle: bool = True, workers: int = 0
+    ):
         """Takes the examples; none is read yet.
 
         Args:
@@ -36,9 +39,11 @@ class HostExamples:
             named "weights" is the weight of the example or of each of its positions.
           count: number of examples; None: `len(examples)`. Not used without `shuffle`.
           shuffle: whether epochs are shuffled by the seed of the run.
+          workers: number of processes that read batches ahead, by grain; then the examples must be
+            picklable. 0: the process of the run reads them.
 
         Raises:
-          ArgumentError: the number of examples is missing or too large.
+          ArgumentError: the number of examples is missing or too large; grain is not installed.
         """
         self._example = examples if callable(examples) else examples.__getitem__
         self._shuffle = shuffle
@@ -48,6 +53,10 @@ class HostExamples:
         if shuffle and not 0 < self.count < 2**31:
             message = f"{self.count} is not accepted; 1 to {2**31 - 1} examples"
             raise ArgumentError("count", message)
+        self._ahead = None
+        if workers:
+            alone = HostExamples(examples, count, shuffle=shuffle)
+            self._ahead = ReadAhead(alone.rows_at, workers)
 
     def batch_at(self, seed: int, step: int, batch_size: int) -> HostBatch:
         """Returns the batch of one training step, see `jaxlabs.data.batches.TrainingData`.
@@ -59,6 +68,8 @@ class HostExamples:
 
     def rows_at(self, seed: int, step: int, batch_size: int, start: int, stop: int) -> HostBatch:
         """Returns the rows from `start` to before `stop` of a batch; no other example is read."""
+        if self._ahead is not None:
+            return self._ahead(seed, step, batch_size, start, stop)
         if self._shuffle:
             with jax.default_device(cpu()):
                 shuffled = _shuffled(self.count, np.uint32(seed), step, batch_size)
