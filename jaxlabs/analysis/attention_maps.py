@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxlabs.config import ArgumentError, Config, runtime
-from jaxlabs.data.tokenizers import SPECIAL_TOKENS
+from jaxlabs.data.tokenizers import SPECIAL_TOKENS, Tokenizer
 from jaxlabs.data.vocab import PADDING
 from jaxlabs.run_folder import RunFolder
 
@@ -102,6 +102,19 @@ def encode_texts(
         labels += [SPECIAL_TOKENS[PADDING]] * pad
         examples[name] = MapExample(labels, (tokens[None],), weights)
     return examples
+
+
+def text_examples(
+    texts: Mapping[str, str], tokenizer: Tokenizer, tokens: np.ndarray
+) -> dict[str, MapExample]:
+    """Returns texts by name as sequences of a language model, or a part of other tokens if none.
+
+    `tokens [context_length]` are those of a whole context; longer texts are truncated to it.
+    """
+    if texts:
+        return encode_texts(texts, tokenizer.pieces, tokenizer.encode, len(tokens))
+    tokens = tokens[:HELD_OUT_TOKENS]
+    return {"": MapExample(tokenizer.labels(tokens), (tokens[None],))}
 
 
 def write_maps(

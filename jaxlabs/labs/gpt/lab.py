@@ -148,11 +148,8 @@ def analyze(
 ) -> dict[str, float]:
     """Evaluates the samples; writes attention maps and the position table."""
     tokenizer, model = tokenizers.load(data.data_spec), config.model
-    split, encode = tokenizer.pieces, tokenizer.encode
-    encoded = attention_maps.encode_texts(config.maps.texts(), split, encode, model.context_length)
-    if not encoded:
-        held_out = data.eval_sets["held_out"].arrays["inputs"][0, : attention_maps.HELD_OUT_TOKENS]
-        encoded[""] = attention_maps.MapExample(tokenizer.labels(held_out), (held_out[None],))
+    held_out = data.eval_sets["held_out"].arrays["inputs"][0]
+    encoded = attention_maps.text_examples(config.maps.texts(), tokenizer, held_out)
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params = state.eval_params
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)

@@ -16,6 +16,7 @@ from jaxlabs.config import group, positive, setting
 from jaxlabs.data import speeches, tokenizers
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.speech_data import word_lm_data
+from jaxlabs.data.tokenizers import WordTokenizer
 from jaxlabs.labs.speech_lm import published
 from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import transformer_lm
@@ -110,6 +111,7 @@ def build_task(config: SpeechLMRunConfig, data_spec: DataSpec) -> Task:
     """Builds the model; raises if the prompt has unknown words or characters."""
     tokenizer = tokenizers.load(data_spec)
     config.sampling.encode_prompt(tokenizer)
+    text_sampling.encode("".join(config.maps.texts().values()), tokenizer, "attention_text")
     model = transformer_lm.TransformerLM(config.model.with_vocabulary(tokenizer.vocab_size))
     tokens = jnp.zeros((1, config.model.context_length), jnp.int32)
     init = functools.partial(model.init, tokens=tokens)
@@ -124,9 +126,9 @@ def analyze(
 ) -> dict[str, float]:
     """Writes attention maps; returns the shares of unknown test words, if the tokens are words."""
     tokenizer, model = tokenizers.load(data.data_spec), config.model
-    texts = config.maps.texts() or attention_maps.SENTENCES
-    length, encode = model.context_length, tokenizer.encode
-    encoded = attention_maps.encode_texts(texts, tokenizer.pieces, encode, length)
+    sentences = attention_maps.SENTENCES if isinstance(tokenizer, WordTokenizer) else {}
+    texts, shown = config.maps.texts() or sentences, data.eval_sets[data.monitor].arrays["inputs"]
+    encoded = attention_maps.text_examples(texts, tokenizer, shown[0])
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
     params, shares = state.eval_params, data.dataset.get("unknown_shares", {})
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)
