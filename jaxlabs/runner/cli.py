@@ -23,6 +23,7 @@ def main(lab: Experiment, arguments: Sequence[str] | None = None) -> None:
     standard_streams.make_usable()
     signals.guard()
     malloc.configure_malloc()
+    hosts.follow_launcher()
     status = run(lab, sys.argv[1:] if arguments is None else arguments)
     if status:
         hosts.abandon(status)

@@ -35,7 +35,7 @@ def run(invocation: Invocation) -> None:
     for name in invocation.overrides:
         if name in sweep.axes and not invocation.axes:
             raise UserError(f"--{name}: the sweep {invocation.sweep} varies it; leave it out")
-    if isinstance(lab, Lab) and config.num_processes > 1:
+    if isinstance(lab, Lab) and (config.num_processes or 1) > 1:
         raise UserError(
             f"--num_processes: {config.num_processes} is not accepted; a sweep runs in one process"
         )

@@ -22,9 +22,14 @@ PLATFORM_VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE"
 
 
 def start(
-    platform: str, coordinator: str | None = None, num_processes: int = 1, process_id: int = 0
+    platform: str,
+    coordinator: str | None = None,
+    num_processes: int | None = 1,
+    process_id: int = 0,
 ) -> None:
     """Selects the platform and joins the other processes; call it before creating any array.
+
+    The arguments are those of `hosts.join`.
 
     Raises:
       UserError: the platform is not available, or the processes could not connect.
@@ -34,9 +39,9 @@ def start(
         jax.config.update("jax_platforms", platform)
         jax.config.update("jax_platform_name", "")
         jax.config.update("jax_default_device", None)
-    if num_processes > 1:
-        hosts.join(coordinator, num_processes, process_id)
+    hosts.join(coordinator, num_processes, process_id, platform=platform)
     _require_devices(platform)
+    hosts.connected()
 
 
 def _require_devices(platform: str) -> None:

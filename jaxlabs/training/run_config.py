@@ -167,8 +167,13 @@ class RunConfig(CommonConfig):
         kind=RUNTIME,
         section=PROCESSES,
     )
-    num_processes: int = setting(
-        1, "number of processes of the run", minimum=1, kind=RUNTIME, section=PROCESSES
+    num_processes: int | None = setting(
+        None,
+        "number of processes of the run; none: those that Slurm, Open MPI or a TPU pod has started,"
+        " else 1",
+        minimum=1,
+        kind=RUNTIME,
+        section=PROCESSES,
     )
     process_id: int = setting(
         0, "index of this process, from 0", minimum=0, kind=RUNTIME, section=PROCESSES
@@ -182,7 +187,8 @@ class RunConfig(CommonConfig):
         build_schedule(self.optimization, self.steps)  # raises for incompatible values
         if self.mesh is not None:
             sharding.parse_mesh(self.mesh)
-        if self.num_processes > 1 and self.coordinator is None:
+        num_processes = self.num_processes or 1
+        if num_processes > 1 and self.coordinator is None:
             raise ArgumentError(
                 "coordinator",
                 f"missing with `num_processes` {self.num_processes}; address:port of process 0",
@@ -193,10 +199,10 @@ class RunConfig(CommonConfig):
                 f"{self.coordinator!r} is not accepted; address:port, such as"
                 " localhost:1234 or [::1]:1234",
             )
-        if self.process_id >= self.num_processes:
+        if self.process_id >= num_processes:
             raise ArgumentError(
                 "process_id",
-                f"{self.process_id} is not accepted; below `num_processes` {self.num_processes}",
+                f"{self.process_id} is not accepted; below `num_processes` {num_processes}",
             )
 
 
