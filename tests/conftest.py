@@ -7,7 +7,8 @@ reads it at its start), so `.ci/run` sets it; subprocesses get it from here.
 import os
 import runpy
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -156,6 +157,38 @@ def play(tmp_path_factory) -> Path:
 def spirals(tmp_path_factory) -> Path:
     """The file of a lab as `jaxlabs new spirals` writes it, in a folder of its own."""
     return new.write("spirals", tmp_path_factory.mktemp("labs"))[0]
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """`free_port() -> int`: a port of this machine that nothing uses."""
+
+    def port():
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            return probe.getsockname()[1]
+
+    return port
+
+
+@pytest.fixture(scope="session")
+def slurm_variables() -> Callable[[int, int, int], dict[str, str]]:
+    """`slurm_variables(count, number, port)`: what `srun` sets in one of several tasks.
+
+    The port is not Slurm's: JAX derives it from the job.
+    """
+
+    def variables(count, number, port):
+        return {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": str(count),
+            "SLURM_PROCID": str(number),
+            "SLURM_LOCALID": str(number),
+            "JAX_COORDINATOR_PORT": str(port),
+        }
+
+    return variables
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Multi-process runs: joining the processes, and one error line when a process is lost.
 
+A command joins the processes that Slurm, Open MPI or a TPU pod has started, without a flag.
+
 The JAX runtime monitors the processes. When one is lost it aborts the others, with pages of
 internal messages on the C standard error. While processes are joined, that stream is redirected to
 a file, Python's `sys.stderr` is unchanged, and a handler of SIGABRT prints one line.
@@ -27,6 +29,21 @@ HEARTBEAT_SECONDS = 40
 
 STATUS = 1
 """The exit status after the loss of another process."""
+
+LAUNCHERS = {
+    "Slurm": (
+        "SLURM_NTASKS",
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+        "SLURM_JOB_ID",
+        "SLURM_STEP_NODELIST",
+    ),
+    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri"),
+}
+"""The variables by which JAX finds the other processes; the first is their number."""
+
+TPU_VARIABLE = "TPU_ML_PLATFORM"
+"""JAX sets it when it is imported on a TPU machine."""
 
 _ABORT = b"JAX distributed service detected fatal errors"
 _BROKEN = re.compile("gloo|nccl|peer|connection|coordination|barrier|unavailable", re.IGNORECASE)
@@ -59,44 +76,95 @@ class _Joined:
 _joined: _Joined | None = None
 
 
-def join(coordinator: str, num_processes: int, process_id: int, wait: int = JOIN_SECONDS) -> None:
+_is_command = False
+
+
+def follow_launcher() -> None:
+    """Lets `join` find the processes by itself; the entry point of a command calls it."""
+    global _is_command
+    _is_command = True
+
+
+def launcher(platform: str) -> str | None:
+    """Returns what has started several processes, of which this is one; None if nothing has.
+
+    Args:
+      platform: the setting; a TPU machine counts unless it is "cpu" or "gpu".
+    """
+    for name, (number, *others) in LAUNCHERS.items():
+        if os.environ.get(number, "1") != "1" and all(other in os.environ for other in others):
+            return name
+    on_tpu = TPU_VARIABLE in os.environ and platform in ("auto", "tpu")
+    return "the TPU machine" if on_tpu else None
+
+
+def join(
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int = 0,
+    wait: int = JOIN_SECONDS,
+    *,
+    platform: str = "auto",
+) -> None:
     """Joins the other processes of a run; call it before creating any array.
 
     Args:
       coordinator: host:port of process 0.
-      num_processes: number of processes.
+      num_processes: number of processes; 1: this one runs alone. None: those of a `launcher` if
+        this process is a command, else 1.
       process_id: index of this process.
       wait: timeout in seconds.
+      platform: see `launcher`.
 
     Raises:
       UserError: they could not connect (an older runtime ends the process, with the same line), or
         this is Windows, where JAX has no collectives between processes.
     """
+    if num_processes is None and _is_command and (found := launcher(platform)) is not None:
+        line = (
+            f"--num_processes: the processes that {found} has started could not connect to each"
+            f" other within {wait} s; start all of them, or each alone with --num_processes=1"
+        )
+        _initialize(line, wait)
+    elif (num_processes or 1) > 1:
+        line = (
+            f"--coordinator: the {num_processes} processes of the run could not connect to"
+            f" {coordinator} within {wait} s; start all of them, with the address and a free port"
+            " of process 0"
+        )
+        numbers = {"num_processes": num_processes, "process_id": process_id}
+        _initialize(line, wait, coordinator_address=coordinator, **numbers)
+
+
+def _initialize(line: str, wait: int, **arguments: Any) -> None:
+    """Joins the processes; without arguments JAX finds them. `line` is the message if it fails."""
     if sys.platform == "win32":
         raise ArgumentError("num_processes", "several processes need Linux or macOS")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM
-    line = (
-        f"--coordinator: the {num_processes} processes of the run could not connect to"
-        f" {coordinator} within {wait} s; start all of them, with the address and a free port of"
-        " process 0"
-    )
     _redirect_stderr(line)
     try:
         jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
+            **arguments,
             initialization_timeout=wait,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    except Exception:
-        raise UserError(line) from None
+    except Exception as error:
+        cause = "" if arguments else f" ({str(error).splitlines()[0][:200]})"
+        raise UserError(line + cause) from None
     _joined.status = STATUS
-    _joined.line = (
-        f"process {process_id} of {num_processes}: another process of the run was lost; restart"
-        " all of them to resume"
-    )
+    _joined.line = "another process of the run was lost; restart all of them to resume"
+
+
+def connected() -> None:
+    """Names this process in the messages, once its devices are known; leaves a run of one."""
+    if _joined is None:
+        return
+    number, count = jax.process_index(), jax.process_count()
+    if count == 1:
+        leave()
+    else:
+        _joined.line = f"process {number} of {count}: {_joined.line}"
 
 
 def lost(error: Exception) -> str | None:

@@ -1,7 +1,6 @@
 """A toy task for the tests of training: next-token prediction with about a hundred parameters."""
 
 import functools
-import socket
 import subprocess
 
 import flax.linen as nn
@@ -74,18 +73,6 @@ def reused_executables(tmp_path_factory):
         compilation_cache.reset_cache()  # its existence is checked only once
         if values is settings:
             yield
-
-
-@pytest.fixture(scope="session")
-def free_port():
-    """`free_port() -> int`: a port of this machine that nothing uses."""
-
-    def port():
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            return probe.getsockname()[1]
-
-    return port
 
 
 @pytest.fixture(scope="session")

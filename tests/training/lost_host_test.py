@@ -14,16 +14,20 @@ from jaxlabs.training.run_config import RunConfig
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(hosts.__file__)))
 
-# Two processes that exchange a number in a loop, or cannot connect.
+# Processes that exchange a number in a loop, or cannot connect. Slurm tells those without address.
 WORKER = """
 import sys, time
 from jaxlabs.config import UserError
 from jaxlabs.training import devices, hosts
 
-address, number, wait, exchange = sys.argv[1], *map(int, sys.argv[2:])
-hosts.JOIN_SECONDS = wait
+address, count, number, wait, exchange = sys.argv[1], *map(int, sys.argv[2:])
+hosts.follow_launcher()
 try:
-    hosts.join(address, 2, number, wait)
+    if address:
+        hosts.join(address, count, number, wait)
+    else:
+        hosts.join(None, None, wait=wait)
+    hosts.connected()
     print("joined", flush=True)
     while True:
         devices.sync_hosts(1, False) if exchange else time.sleep(1)
@@ -36,50 +40,114 @@ except Exception as error:
 """
 
 
-def start(where, number, *, wait=120, exchange=True):
+def start(port, number, *, count=2, variables=None, wait=120, exchange=True):
+    address = f"localhost:{port}" if variables is None else ""
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, where, *map(str, (number, wait, int(exchange)))],
+        [sys.executable, "-c", WORKER, address, *map(str, (count, number, wait, int(exchange)))],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | (variables or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-@pytest.mark.parametrize(("killed", "exchange"), [(0, True), (1, True), (0, False)])
-def test_process_that_loses_another_exits_with_one_line(killed, exchange, free_port):
-    where = f"localhost:{free_port()}"
-    processes = [start(where, number, exchange=exchange) for number in range(2)]
+# SIGKILL closes the connections of a process, as if its machine restarts; SIGSTOP leaves them open,
+# as if its machine has lost the network.
+@pytest.mark.parametrize(
+    ("count", "slurm", "killed", "exchange", "number"),
+    [
+        (2, False, 0, True, signal.SIGKILL),
+        (4, True, 1, True, signal.SIGKILL),
+        (2, True, 0, False, signal.SIGKILL),
+        (2, False, 1, True, signal.SIGSTOP),
+        (2, False, 0, True, signal.SIGSTOP),
+    ],
+)
+def test_processes_that_lose_another_exit_within_a_minute_with_one_line(
+    count, slurm, killed, exchange, number, free_port, slurm_variables
+):
+    port, processes = free_port(), []
+    for index in range(count):
+        variables = slurm_variables(count, index, port) if slurm else None
+        one = start(port, index, count=count, variables=variables, exchange=exchange)
+        processes.append(one)
     try:
         for process in processes:
             while process.stdout.readline() not in ("joined\n", ""):
                 pass  # messages of Gloo
         time.sleep(1)
         began = time.monotonic()
-        processes[killed].send_signal(signal.SIGKILL)
-        _, error = processes[1 - killed].communicate(timeout=120)
+        processes[killed].send_signal(number)
+        others = {index: one for index, one in enumerate(processes) if index != killed}
+        errors = {index: one.communicate(timeout=120)[1] for index, one in others.items()}
         assert time.monotonic() - began < 60
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert processes[1 - killed].returncode == hosts.STATUS
-    lost = f"process {1 - killed} of 2: another process of the run was lost; restart all of them"
-    assert error.startswith(lost)
-    assert error.count("\n") == 1
+    for index, error in errors.items():
+        assert processes[index].returncode == hosts.STATUS
+        lost = f"process {index} of {count}: another process of the run was lost; restart all of"
+        assert error.startswith(lost)
+        assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_processes_that_cannot_connect_give_one_line(number, free_port):
-    where = f"localhost:{free_port()}"
-    process = start(where, number, wait=2)
+    port = free_port()
+    process = start(port, number, wait=2)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 2
     assert error == (
-        f"--coordinator: the 2 processes of the run could not connect to {where} within 2 s; start"
+        f"--coordinator: the 2 processes of the run could not connect to localhost:{port} within 2"
+        " s; start"
         " all of them, with the address and a free port of process 0\n"
     )
+
+
+def test_slurm_task_without_the_others_gives_one_line(free_port, slurm_variables):
+    process = start(None, 1, variables=slurm_variables(2, 1, free_port()), wait=2)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert error.startswith(
+        "--num_processes: the processes that Slurm has started could not connect to each other"
+        " within 2 s; start all of them, or each alone with --num_processes=1"
+    )
+    assert error.count("\n") == 1
+
+
+SLURM, OPEN_MPI = (dict.fromkeys(hosts.LAUNCHERS[name], "2") for name in ("Slurm", "Open MPI"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "platform", "found"),
+    [
+        ({}, "auto", None),
+        (SLURM, "auto", "Slurm"),
+        (SLURM | {"SLURM_NTASKS": "1"}, "auto", None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, "auto", None),  # a shell of salloc
+        (OPEN_MPI, "cpu", "Open MPI"),
+        (OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1"}, "cpu", None),
+        ({"TPU_ML_PLATFORM": "JAX"}, "auto", "the TPU machine"),
+        ({"TPU_ML_PLATFORM": "JAX"}, "cpu", None),
+    ],
+)
+def test_launcher_is_found_by_its_variables(variables, platform, found, monkeypatch):
+    for name in (hosts.TPU_VARIABLE, *SLURM, *OPEN_MPI):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert hosts.launcher(platform) == found
+
+
+@pytest.mark.parametrize(("given", "is_command"), [(None, False), (1, True)])
+def test_library_call_and_a_single_process_join_nothing(given, is_command, monkeypatch):
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hosts, "_is_command", is_command)
+    monkeypatch.setattr(hosts, "_initialize", lambda *_, **__: pytest.fail("joined"))
+    hosts.join(None, given)
 
 
 @pytest.mark.parametrize(
