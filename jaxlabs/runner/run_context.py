@@ -32,6 +32,9 @@ from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task, require_own_settings, require_trainable
 from jaxlabs.training.trainer import inference_state, require_divides
 
+DATA_FILES = ("dataset", "tokenizer")
+"""Settings that name files, which may have been moved since a run was trained."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
@@ -209,9 +212,9 @@ def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
 
 
 def require_same_data(invocation: Invocation) -> None:
-    """Raises UserError if `--dataset` contradicts the run, in a mode that reads no data."""
-    stored = invocation.folder().read_config()["settings"]
-    if invocation.overrides.get("dataset", stored["dataset"]) != stored["dataset"]:
+    """Raises UserError if `--dataset` or `--tokenizer` contradicts the run, without data."""
+    stored, given = invocation.folder().read_config()["settings"], invocation.overrides
+    if any(given.get(name, stored.get(name)) != stored.get(name) for name in DATA_FILES):
         load_data_of_run(invocation, with_overrides(invocation, stored))
 
 
@@ -277,6 +280,8 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
     fields = dict(settings(lab.config_class))
     mutable = {name for name, field in fields.items() if field.metadata["kind"] == RUNTIME}
     mutable.add("dataset")
+    if _is_tokenizer_file(stored) and _is_tokenizer_file(invocation.overrides):  # may have moved
+        mutable.add("tokenizer")
     for name, value in invocation.overrides.items():
         old = stored.get(name, fields[name].default)
         if name not in mutable and value != old:
@@ -291,6 +296,11 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
             raise
         message = f"{error.message} (with the settings in {path / 'config.json'})"
         raise ArgumentError(error.argument, message) from None
+
+
+def _is_tokenizer_file(values: Mapping[str, Any]) -> bool:
+    """Returns whether settings by name have a tokenizer file."""
+    return str(values.get("tokenizer", "")).endswith(".json")
 
 
 def load_data_of_run(invocation: Invocation, config: RunConfig) -> DataModule:

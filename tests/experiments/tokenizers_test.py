@@ -138,10 +138,13 @@ def test_tokenizer_file_may_move_but_not_change(runs, tmp_path, capsys, play):
         {"id": 280, "content": "<|end|>", "special": True}
         | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     ]
-    moved.write_text(json.dumps(content))
+    first.write_text(json.dumps(content))
+    assert cli.run(GPT, [*flags, f"--tokenizer={first}"]) == 2
+    assert "different settings: the tokenizer's contents; use" in capsys.readouterr().err
+    first.rename(moved)
     for command in ([*flags, f"--tokenizer={moved}"], ["--mode=sample", *later]):
         assert cli.run(GPT, command) == 2
-        assert "the tokenizer's contents" in capsys.readouterr().err
+        assert f"tokenizer (stored {first}, given {moved})" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
