@@ -82,7 +82,9 @@ def _memory_errors_as_user_errors(invocation: Invocation) -> Iterator[None]:
         line = capacity.in_a_line(error)
         if line is None:
             raise
-        raise UserError(f"{_enlarged_flags(invocation)}: {line}; use smaller values") from None
+        remedy = getattr(error, "remedy", "")
+        advice = f"use smaller values: {remedy}" if remedy else "use smaller values"
+        raise UserError(f"{_enlarged_flags(invocation)}: {line}; {advice}") from None
 
 
 def _enlarged_flags(invocation: Invocation) -> str:

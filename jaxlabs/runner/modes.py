@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+import jax
+
 from jaxlabs import keys
 from jaxlabs.report.page import write_report, write_samples
 from jaxlabs.run_folder import Sample
@@ -20,7 +22,12 @@ from jaxlabs.runner.run_context import (
     restore,
     restore_with_data,
 )
-from jaxlabs.runner.summary import summarize, summarize_study, update_metrics
+from jaxlabs.runner.summary import (
+    measure_baselines,
+    summarize,
+    summarize_study,
+    update_metrics,
+)
 from jaxlabs.training import devices, hosts, signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.evaluation import Evaluator
@@ -86,10 +93,13 @@ def train(invocation: Invocation, *, report: bool = True, quiet: bool = False) -
         main = devices.is_main_process()
         with _open_checkpoints(context) as checkpoints:
             steps = _complete_steps(context, checkpoints)
+            # Before training: what fails here must not cost a trained model its summary.
+            baselines = measure_baselines(context.data) if main and steps is None else {}
             result = None if steps is not None else _train(invocation, context, checkpoints)
         if result is not None:
             # The main process continues alone, so it must not hold arrays of all processes.
-            result = dataclasses.replace(result, state=devices.to_host(result.state))
+            state = devices.state_to_host(result.state.without_optimizer())
+            result = dataclasses.replace(result, state=state)
         hosts.leave()
         if result is None:
             if main:
@@ -99,7 +109,7 @@ def train(invocation: Invocation, *, report: bool = True, quiet: bool = False) -
             raise _interrupted(context, result)
         elif main:
             with signals.during("after training"):
-                _finish(invocation, context, result, echo)
+                _finish(invocation, context, result, baselines, echo)
                 if report:
                     echo(f"report: {write_report(context.folder, invocation.lab)}")
 
@@ -129,7 +139,7 @@ def _train(invocation: Invocation, context: RunContext, checkpoints: Checkpoints
     data, config = context.data, context.config
 
     def sample(state: TrainState) -> Sample:
-        return _sample_state(invocation, context, devices.to_host(state))
+        return _sample_state(invocation, context, state)
 
     metadata = {"data_spec": data.data_spec, "dataset": data.dataset, "settings": config.identity()}
     return Trainer(
@@ -143,6 +153,7 @@ def _train(invocation: Invocation, context: RunContext, checkpoints: Checkpoints
         sample=sample if invocation.lab.sample else None,
         callbacks=invocation.lab.callbacks,
         read_weights=context.read_weights,
+        tokens_per_evaluation=context.tokens_per_evaluation,
     ).train()
 
 
@@ -165,6 +176,7 @@ def _finish(
     invocation: Invocation,
     context: RunContext,
     result: TrainResult,
+    baselines: Mapping[str, float],
     echo: Callable[[object], None],
 ) -> None:
     """Samples and analyzes the trained model, writes summary.json, and prints the results."""
@@ -173,7 +185,7 @@ def _finish(
         sample = _sample_state(invocation, context, result.state)
         path = context.folder.write_sample("final", sample)
         shown = [path if isinstance(sample, Mapping) else sample]
-    summary = summarize(invocation, context, result)
+    summary = summarize(invocation, context, result, baselines)
     context.folder.write_summary(summary)
     for text in shown:
         echo(text)
@@ -204,9 +216,20 @@ def _replay(invocation: Invocation) -> None:
             print("\n".join(f"{value:12.6g}  {name}" for name, value in values.items()))
 
 
+def _for_one_process(state: TrainState) -> TrainState:
+    """Returns a state for the main process alone; the others leave. All processes call this."""
+    if jax.process_count() > 1:
+        state = devices.state_to_host(state)
+        hosts.leave()
+    return state
+
+
 def _sample(invocation: Invocation) -> None:
     config, task, data_spec, state = restore(invocation)
     require_same_data(invocation)
+    state = _for_one_process(state)
+    if not devices.is_main_process():
+        return
     key = keys.stream(config.sample_seed, "draw")
     sample = invocation.lab.sample(config, task, data_spec, state, key)
     if not isinstance(sample, Mapping):
@@ -221,7 +244,8 @@ def _sample(invocation: Invocation) -> None:
 def _evaluate(invocation: Invocation) -> None:
     for split, metrics in evaluate(*restore_with_data(invocation)).items():
         for name, value in metrics.items():
-            print(f"{split}/{name} {value:.4f}")
+            if devices.is_main_process():
+                print(f"{split}/{name} {value:.4f}")
 
 
 def evaluate(context: RunContext, state: TrainState) -> dict[str, dict[str, float]]:
@@ -231,7 +255,7 @@ def evaluate(context: RunContext, state: TrainState) -> dict[str, dict[str, floa
       UserError: the evaluation batch does not divide over the devices.
     """
     require_divides(context.config, context.placement)
-    evaluator = Evaluator(context.task, context.placement, context.config)
+    evaluator = Evaluator(context.task, context.placement, context.config, context.data)
     sets = context.data.eval_sets | context.data.final_eval_sets()
     return {
         split: evaluator(state, context.placement.replicate(examples))
@@ -242,10 +266,12 @@ def evaluate(context: RunContext, state: TrainState) -> dict[str, dict[str, floa
 def _analyze(invocation: Invocation) -> None:
     """Analyzes a complete run again, with the given runtime settings, and rewrites its report."""
     context, state = restore_with_data(invocation)
-    folder, lab = context.folder, invocation.lab
+    folder, lab, state = context.folder, invocation.lab, devices.state_to_host(state)
+    hosts.leave()
+    if not devices.is_main_process():
+        return
     with folder.writer():
         summary = folder.read_summary()
-        state = devices.to_host(state)
         metrics = lab.analyze(context.config, context.task, context.data, state, folder)
         folder.write_summary(summary | update_metrics(invocation, context, summary, metrics))
         for name, value in metrics.items():
@@ -256,6 +282,9 @@ def _analyze(invocation: Invocation) -> None:
 def _export(invocation: Invocation) -> None:
     config, _, data_spec, state = restore(invocation)
     require_same_data(invocation)
+    state = _for_one_process(state)
+    if not devices.is_main_process():
+        return
     path, step = invocation.folder().path / "parameters.safetensors", int(state.step)
     header = {"settings": config.flat(), "data_spec": data_spec, "step": step}
     export_safetensors(state.eval_params, path, header)

@@ -14,7 +14,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import lab_source
 from jaxlabs.runner.description import describe
 from jaxlabs.runner.lab import Invocation, StudyData
-from jaxlabs.training import devices, precision
+from jaxlabs.training import devices, eval_budget, precision
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.jax_settings import require_same_compiler_flags
@@ -22,6 +22,7 @@ from jaxlabs.training.lr_finder import require_rate
 from jaxlabs.training.metric_writer import require_tracker
 from jaxlabs.training.pretrained import Weights, load_weights
 from jaxlabs.training.run_config import (
+    EVAL_TOKENS,
     MACHINE,
     OTHER_CONTENTS,
     CommonConfig,
@@ -41,6 +42,7 @@ class RunContext:
     """One run of a lab: its settings, model, data, run folder and devices.
 
     `read_weights` reads the weights of `--init_from`, once; None if it is not given.
+    `tokens_per_evaluation` limits evaluations during training, see `training.eval_budget`.
     """
 
     config: RunConfig
@@ -49,6 +51,7 @@ class RunContext:
     folder: RunFolder
     placement: DataParallel
     read_weights: Callable[[], Weights] | None = None
+    tokens_per_evaluation: int | None = None
 
 
 class Restored(NamedTuple):
@@ -82,10 +85,20 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     if config.init_from is not None:  # once; a resumed run does not need them
         read = functools.cache(functools.partial(load_weights, config.init_from))
     tuned = {precision.SETTING: chosen}
+    tokens = eval_budget.tokens_per_evaluation(config, data)
+    tuned |= {} if tokens is None else {eval_budget.SETTING: tokens}
     with open_run(invocation, config, data, task, tuned=tuned, read_weights=read) as folder:
         if data.warning and devices.is_main_process():
             print(data.warning, file=sys.stderr)
-        yield RunContext(config, task, data, folder, placement, read)
+        tokens = _tokens_per_evaluation(folder, tokens)
+        yield RunContext(config, task, data, folder, placement, read, tokens)
+
+
+def _tokens_per_evaluation(folder: RunFolder, tokens: int | None) -> int | None:
+    """Returns the number that the run was started with, in all processes; it has been written."""
+    if devices.is_main_process():
+        tokens = folder.read_config().get("tuned", {}).get(eval_budget.SETTING, tokens)
+    return devices.sync_hosts(tokens or 0, False)[0] or None
 
 
 @contextlib.contextmanager
@@ -270,7 +283,8 @@ def _read_run(invocation: Invocation) -> dict[str, Any]:
 def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConfig:
     """Returns the settings of a stored run, with the runtime flags of the command line.
 
-    `--dataset` is accepted as well: the files may have been moved.
+    `--dataset` is accepted as well, since the files may have been moved, and `--eval_tokens` with
+    `--mode=evaluate`.
 
     Raises:
       UserError: a flag contradicts the run.
@@ -279,7 +293,7 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
     stored = canonical(lab.config_class, stored)
     fields = dict(settings(lab.config_class))
     mutable = {name for name, field in fields.items() if field.metadata["kind"] == RUNTIME}
-    mutable.add("dataset")
+    mutable |= {"dataset"} | ({EVAL_TOKENS} if invocation.mode == "evaluate" else set())
     if _is_tokenizer_file(stored) and _is_tokenizer_file(invocation.overrides):  # may have moved
         mutable.add("tokenizer")
     for name, value in invocation.overrides.items():
@@ -317,7 +331,11 @@ def load_data_of_run(invocation: Invocation, config: RunConfig) -> DataModule:
             "dataset",
             f"{path!r}, the data of the run in {folder.path}, is missing; give its present path",
         ) from None
-    check_same_run(folder.read_config(), invocation, config, data)
+    stored = folder.read_config()
+    same = config
+    if EVAL_TOKENS in config.flat():
+        same = dataclasses.replace(config, eval_tokens=stored["settings"].get(EVAL_TOKENS))
+    check_same_run(stored, invocation, same, data)
     return data
 
 

@@ -1,24 +1,45 @@
 """The content of summary.json, written at the end of a command."""
 
 import hashlib
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxlabs import published
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.description import not_comparable_reason
 from jaxlabs.runner.lab import Invocation, StudyResult
 from jaxlabs.runner.run_context import RunContext
 from jaxlabs.runner.sweep_plan import Sweep, compare_groups, run_name
-from jaxlabs.training import devices, memory
+from jaxlabs.training import devices, memory, signals
 from jaxlabs.training.run_config import CommonConfig
 from jaxlabs.training.state import count_parameters
 from jaxlabs.training.trainer import TrainResult
 
 
-def summarize(invocation: Invocation, context: RunContext, result: TrainResult) -> dict[str, Any]:
+def measure_baselines(data: DataModule) -> dict[str, float]:
+    """Returns the baselines of a run; if they fail, none, after one line of warning."""
+    try:
+        return data.baselines()
+    except Exception as error:  # whatever it is, it must not cost the run its results
+        if signals.requested() is not None:  # a library wrapped the interruption
+            raise
+        text = " ".join(str(error).split())
+        reason = f"{type(error).__name__}{f': {text}' if text else ''}"
+        print(f"baselines: {reason}; the report will have none", file=sys.stderr)
+        return {}
+
+
+def summarize(
+    invocation: Invocation,
+    context: RunContext,
+    result: TrainResult,
+    baselines: Mapping[str, float],
+) -> dict[str, Any]:
     """Returns summary.json of a complete run of a lab, after its analysis."""
     config, task, data, folder = context.config, context.task, context.data, context.folder
     params, steps = result.state.params, int(result.state.step)
@@ -39,7 +60,8 @@ def summarize(invocation: Invocation, context: RunContext, result: TrainResult) 
         "peak_memory_bytes": _peak_memory(),
         "flops_per_step": result.flops_per_step,
         "metrics": {},
-        "baselines": data.baselines(),
+        "evaluated": result.evaluated,
+        "baselines": dict(baselines),
         "comparison": [],
         "environment": folder.read_config()["versions"] | devices.describe(),
     }

@@ -12,6 +12,7 @@ from jaxlabs import keys
 from jaxlabs.data.batches import TrainingData, batch_at
 from jaxlabs.losses.loss_output import Batch
 from jaxlabs.training.aot import AotFunction
+from jaxlabs.training.capacity import ProgramMemory
 from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
 from jaxlabs.training.full_batch import build_full_batch_step
@@ -57,6 +58,11 @@ class Advance:
     @property
     def compile_seconds(self) -> float:
         return 0.0 if self._compiled is None else self._compiled.compile_seconds
+
+    @property
+    def memory(self) -> ProgramMemory | None:
+        """Memory of the compiled steps; None before, or where the platform does not tell."""
+        return None if self._compiled is None else self._compiled.memory
 
     def compile(self, state: TrainState) -> None:
         """Compiles the steps, unless they are; raises TooLarge if one does not fit into memory."""

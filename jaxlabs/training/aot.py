@@ -26,6 +26,11 @@ class AotFunction:
         self._signature: dict[str, str] = {}
         self.compile_seconds = 0.0
 
+    @property
+    def memory(self) -> capacity.ProgramMemory | None:
+        """Memory of the compiled function; None before, or where the platform does not tell."""
+        return None if self._compiled is None else capacity.program_memory(self._compiled)
+
     def trace(self, *arguments: Any) -> jax.stages.Traced:
         """Traces the function; JAX remembers the trace of a call with the same shapes."""
         return self._jitted.trace(*arguments)

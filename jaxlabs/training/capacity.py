@@ -7,7 +7,7 @@ import math
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import psutil
@@ -29,7 +29,24 @@ TOO_LARGE = ("array is too big", "Maximum allowed dimension", "Maximum allowed s
 
 
 class TooLarge(UserError):
-    """Something does not fit into memory; `command` prepends the flags."""
+    """Something does not fit into memory; `command` prepends the flags.
+
+    Attributes:
+      remedy: what makes it fit, such as "a smaller --batch_size"; empty if several settings do.
+    """
+
+    def __init__(self, message: str, remedy: str = ""):
+        super().__init__(message)
+        self.remedy = remedy
+
+
+REMEDIES = {
+    "a training step": "a smaller --batch_size, or more --grad_accum_steps",
+    "an evaluation batch": "a smaller --eval_batch_size",
+    "an evaluation": "a smaller --eval_batch_size",
+    "the final evaluation of the text": "a smaller --eval_tokens",
+}
+"""What makes something fit, by what does not."""
 
 
 def host_memory() -> int:
@@ -41,10 +58,19 @@ def host_memory() -> int:
     return min(limits)
 
 
+def device_memory() -> int | None:
+    """Returns the memory of a device in bytes; None on CPUs, or where it is not known."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return None
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
 def require_host(needed: int, what: str) -> None:
     """Raises TooLarge unless `needed` bytes fit into host memory; `what` names the data."""
     if needed > host_memory():
-        raise TooLarge(f"{what} needs {_gb(needed)}; this machine has {_gb(host_memory())}")
+        message = f"{what} needs {_gb(needed)}; this machine has {_gb(host_memory())}"
+        raise TooLarge(message, REMEDIES.get(what, ""))
 
 
 def require(needed: int, what: str) -> None:
@@ -53,14 +79,15 @@ def require(needed: int, what: str) -> None:
     if device.platform == "cpu":  # CPU devices share the host memory
         require_host(needed * jax.local_device_count(), what)
         return
-    limit = (device.memory_stats() or {}).get("bytes_limit", math.inf)
-    if needed > limit:
-        raise TooLarge(f"{what} needs {_gb(needed)}; one {device.device_kind} has {_gb(limit)}")
+    limit = device_memory()
+    if limit is not None and needed > limit:
+        message = f"{what} needs {_gb(needed)}; one {device.device_kind} has {_gb(limit)}"
+        raise TooLarge(message, REMEDIES.get(what, ""))
 
 
 def require_state(traced: jax.stages.Traced, what: str) -> None:
     """Raises TooLarge unless the results of a traced function fit into memory."""
-    require(sum(map(_bytes, jax.tree.leaves(traced.out_info))), what)
+    require(size_of(traced.out_info), what)
 
 
 def require_arrays(traced: jax.stages.Traced, what: str) -> None:
@@ -68,16 +95,30 @@ def require_arrays(traced: jax.stages.Traced, what: str) -> None:
 
     This is a lower bound; `require_program` checks the compiled function.
     """
-    require(max(map(_bytes, _materialized(traced.jaxpr.jaxpr)), default=0), what)
+    require(max(map(size_of, _materialized(traced.jaxpr.jaxpr)), default=0), what)
+
+
+class ProgramMemory(NamedTuple):
+    """Memory of a compiled program on each device, in bytes."""
+
+    arrays: int  #: arguments, and results that do not replace them
+    temporaries: int  #: intermediate arrays
+
+
+def program_memory(compiled: jax.stages.Compiled) -> ProgramMemory | None:
+    """Returns the memory of a compiled program; None where the platform does not tell."""
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    results = found.output_size_in_bytes - found.alias_size_in_bytes
+    return ProgramMemory(found.argument_size_in_bytes + results, found.temp_size_in_bytes)
 
 
 def require_program(compiled: jax.stages.Compiled, what: str) -> None:
     """Raises TooLarge unless a compiled program fits: arguments, results and temporaries."""
-    found = compiled.memory_analysis()
-    if found is None:  # not available on some platforms
-        return
-    results = found.output_size_in_bytes - found.alias_size_in_bytes
-    require(found.argument_size_in_bytes + results + found.temp_size_in_bytes, what)
+    found = program_memory(compiled)
+    if found is not None:
+        require(sum(found), what)
 
 
 def in_a_line(error: BaseException) -> str | None:
@@ -109,8 +150,9 @@ def _materialized(jaxpr: core.Jaxpr) -> Iterator[Any]:
                 yield from _materialized(inner)
 
 
-def _bytes(array: Any) -> int:
-    return math.prod(array.shape) * array.dtype.itemsize
+def size_of(tree: Any) -> int:
+    """Returns the bytes of the arrays of a tree, or of their shapes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _gb(count: float) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import tqdm
@@ -148,16 +149,30 @@ class Progress:
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def evaluated(self, step: int, losses: dict[str, float], speed: float) -> None:
+    def evaluated(
+        self, step: int, metrics: Mapping[str, Mapping[str, float]], speed: float
+    ) -> None:
         """Prints the losses of an evaluation, with the speed and the remaining time."""
-        words = ", ".join(f"{name} loss {value:.4f}" for name, value in losses.items())
         left = (
             f", {(self._steps - step) / speed:.0f} s left" if speed and step < self._steps else ""
         )
         speed_text = f" ({speed:.2f} steps/s{left})" if speed else ""
-        self.print_line(f"step {step}/{self._steps}: {words}{speed_text}")
+        self.print_line(f"step {step}/{self._steps}: {losses_of(metrics)}{speed_text}")
 
     def close(self) -> None:
         """Closes the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def losses_of(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns the losses of an evaluation in words, such as `held_out loss 1.5301 ± 0.0104`.
+
+    Args:
+      metrics: by split; the loss has a standard error where `loss_stderr` is there.
+    """
+    words = []
+    for name, row in metrics.items():
+        error = f" ± {row['loss_stderr']:.4f}" if "loss_stderr" in row else ""
+        words.append(f"{name} loss {row['loss']:.4f}{error}")
+    return ", ".join(words)

@@ -14,12 +14,16 @@ from jaxlabs.config import (
     differences,
     group,
     path_settings,
+    positive,
     setting,
 )
 from jaxlabs.data import tokenizer_base
 from jaxlabs.training import sharding
 from jaxlabs.training.optimizer_config import OptimizerConfig
 from jaxlabs.training.schedules import build_schedule
+
+EVAL_TOKENS = "eval_tokens"
+"""A setting that `--mode=evaluate` may change."""
 
 MACHINE = ("platform", "mesh", "coordinator", "num_processes", "process_id")
 """Settings of the machine, which later commands on the run do not inherit."""
@@ -204,6 +208,18 @@ class RunConfig(CommonConfig):
                 "process_id",
                 f"{self.process_id} is not accepted; below `num_processes` {num_processes}",
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextRunConfig(RunConfig):
+    """Settings of a training run on a text; each lab adds its own."""
+
+    eval_tokens: int | None = positive(
+        None,
+        "tokens that an evaluation of one part of the text reads at most, in evenly spaced windows;"
+        " none: 500,000, so that a smaller part is read as a whole",
+        section="evaluation",
+    )
 
 
 def has_data_choice(config_class: type[CommonConfig]) -> bool:

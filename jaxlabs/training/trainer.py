@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,26 +17,24 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training import capacity, signals
 from jaxlabs.training.advance import MAX_SKIPPED, Advance
+from jaxlabs.training.callbacks import call_back
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import MeshSharding, is_main_process, sync_hosts, to_host
-from jaxlabs.training.evaluation import Evaluator
-from jaxlabs.training.metric_writer import MetricsWriter, Progress
+from jaxlabs.training.devices import MeshSharding, is_main_process, state_to_host, sync_hosts
+from jaxlabs.training.evaluation import RunEvaluation
+from jaxlabs.training.metric_writer import MetricsWriter, Progress, losses_of
+from jaxlabs.training.needs import Needs, needs
 from jaxlabs.training.optimizer_config import divergence_flags
 from jaxlabs.training.optimizers import has_plateaued
 from jaxlabs.training.pretrained import Weights, describe, load_weights, merge
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.schedules import build_schedule, lr_at
 from jaxlabs.training.sharding import bytes_per_device
-from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, create_state
 from jaxlabs.training.step import nonfinite_names
 from jaxlabs.training.task import Callback, Task, build_task_optimizer, require_trainable
 
 CHUNK_SECONDS = 3.0
 """Target duration of a chunk: short enough for signals, long beside the overhead of a call."""
-
-ROW_KEYS = ("step", "split", "seconds")
-"""Entries of every row of metrics.jsonl, which no metric may replace."""
 
 
 def next_chunk_size(size: int, elapsed: float) -> int:
@@ -62,6 +59,8 @@ class TrainResult:
       compile_seconds: compilation time of the training step in this process.
       evaluation_seconds: time of evaluations and their samples in this process.
       final_metrics: metrics of the final evaluations, `<split>_<metric>`; empty if interrupted.
+      evaluated: for each evaluation set of a text that `--eval_tokens` limits, `tokens`, the number
+        of its targets, and `of`, that of the whole text; empty if interrupted.
       flops_per_step: FLOPs of the matmuls and convolutions of a step; None if they vary from step
         to step, or if interrupted.
     """
@@ -72,6 +71,7 @@ class TrainResult:
     compile_seconds: float
     evaluation_seconds: float
     final_metrics: dict[str, float]
+    evaluated: dict[str, dict[str, int]]
     flops_per_step: float | None
 
 
@@ -162,13 +162,15 @@ class Trainer:
       task: the lab's model, loss and step.
       data: training and evaluation data.
       config: the run's settings.
-      placement: data parallelism over the devices.
+      placement: the mesh.
       folder: run folder for metrics and samples.
       checkpoints: the checkpoints of the folder, open for writing.
       metadata: JSON to save with every checkpoint.
-      sample: `state -> sample`, written to samples/ after each evaluation; None: no samples.
+      sample: `state -> sample`, written to samples/ after each evaluation; the state is on the
+        host. None: no samples.
       callbacks: see `Lab.callbacks`.
       read_weights: reads the weights of `--init_from`, for a new run.
+      tokens_per_evaluation: see `eval_budget`; None: all evaluation sets are read as a whole.
     """
 
     task: Task
@@ -181,6 +183,7 @@ class Trainer:
     sample: Callable[[TrainState], Sample] | None = None
     callbacks: Sequence[Callback] = ()
     read_weights: Callable[[], Weights] | None = None
+    tokens_per_evaluation: int | None = None
 
     def train(self) -> TrainResult:
         """Trains from the newest checkpoint, or from step 0, to the last step.
@@ -200,11 +203,9 @@ class Trainer:
         if main:
             self.folder.drop_after(step)
         self._advance = Advance(task, config, placement, self.data.train)
-        self._evaluator = Evaluator(task, placement, config)
-        # One by one: a dict would be returned in alphabetical order, but the first is monitored.
-        self._eval_sets = {
-            split: placement.replicate(part) for split, part in self.data.eval_sets.items()
-        }
+        self._evaluation = RunEvaluation(
+            task, self.data, config, placement, self.tokens_per_evaluation
+        )
         self._schedule = build_schedule(config.optimization, config.steps)
         times = [row.get("seconds") for row in self.folder.read_metrics()]
         self._seconds = next((seconds for seconds in reversed(times) if seconds is not None), 0.0)
@@ -242,6 +243,7 @@ class Trainer:
         last = self._is_last(state)
         if not last:  # before the first evaluation, since the step may not fit into memory
             self._advance.compile(state)
+            self._progress.print_line(str(self._needs(state)))
         loss = self.evaluate(state) if step == 0 else None
         with signals.deferred() as stop:
             while True:
@@ -270,11 +272,18 @@ class Trainer:
             state=state,
             interrupted=stopping,
             final_metrics={} if stopping else self._evaluate_finally(state),
+            evaluated=self._evaluation.evaluated,
             seconds=self._seconds,
             compile_seconds=self._advance.compile_seconds,
             evaluation_seconds=self._evaluation_seconds,
             flops_per_step=None if stopping else self._advance.flops_per_step(state),
         )
+
+    def _needs(self, state: TrainState) -> Needs:
+        """Returns what the rest of the run needs; raises TooLarge if it does not fit."""
+        step, every = int(state.step), self.config.eval_every
+        times = -(-self.config.steps // every) - step // every + (step == 0)
+        return needs(state, self._advance.memory, self._evaluation.cost(state, times))
 
     def _is_last(self, state: TrainState) -> bool:
         """Returns whether all steps are taken or the optimizer has converged."""
@@ -346,65 +355,36 @@ class Trainer:
     def evaluate(self, state: TrainState) -> float:
         """Evaluates, logs and samples; returns the monitored loss."""
         start, step = time.perf_counter(), int(state.step)
-        metrics = {
-            split: self._evaluator(state, examples) for split, examples in self._eval_sets.items()
-        }
+        metrics = self._evaluation.during_training(state)
+        if self.callbacks or self.sample is not None:  # in all processes, which have parts of it
+            state = state_to_host(state if self.callbacks else state.without_optimizer())
         if self.callbacks and is_main_process():
-            metrics[self.data.monitor] |= self._call_back(state, metrics)
+            metrics[self.data.monitor] |= call_back(
+                self.callbacks, state, metrics, self.data.monitor
+            )
         self._writer.write(
             [
                 {"step": step, "split": split} | row | {"seconds": self._seconds}
                 for split, row in metrics.items()
             ]
         )
-        losses = {split: row["loss"] for split, row in metrics.items()}
-        self._progress.evaluated(step, losses, self._speed)
+        self._progress.evaluated(step, metrics, self._speed)
         if self.sample is not None and is_main_process():
             self.folder.write_sample(f"step-{step:06d}", self.sample(state))
         self._evaluation_seconds += time.perf_counter() - start
-        return losses[self.data.monitor]
+        return metrics[self.data.monitor]["loss"]
 
-    def _call_back(
-        self, state: TrainState, metrics: Mapping[str, Mapping[str, float]]
-    ) -> dict[str, float]:
-        """Returns the metrics of the callbacks.
-
-        Raises:
-          UserError: a callback fails, or returns something else.
-        """
-        state, step, found = to_host(state), int(state.step), {}
-        flat = {
+    def _evaluate_finally(self, state: TrainState) -> dict[str, float]:
+        """Evaluates the final sets, in all processes together."""
+        with signals.during("in the final evaluation"):
+            metrics = self._evaluation.final(state)
+        if metrics and self.data.text_tokens:
+            self._progress.print_line(f"final evaluation: {losses_of(metrics)}")
+        return {
             f"{split}_{name}": value
             for split, row in metrics.items()
             for name, value in row.items()
         }
-        for callback in self.callbacks:
-            name = getattr(callback, "__name__", type(callback).__name__)
-            try:
-                more = callback(step, state, flat) or {}
-                more = {key: float(value) for key, value in more.items()}
-            except Interrupted:
-                raise
-            except Exception as error:
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                text = " ".join(str(error).split())
-                raise UserError(
-                    f"{name}: the callback failed at step {step}: {type(error).__name__}: {text}"
-                    f" ({last.filename}, line {last.lineno})"
-                ) from error
-            if taken := more.keys() & {*ROW_KEYS, *found, *metrics[self.data.monitor]}:
-                raise UserError(f"{name}: the callback returns {min(taken)!r}, which is there")
-            found |= more
-        return found
-
-    def _evaluate_finally(self, state: TrainState) -> dict[str, float]:
-        """Evaluates the final sets, in all processes together."""
-        metrics = {}
-        with signals.during("in the final evaluation"):
-            for split, examples in self.data.final_eval_sets().items():
-                row = self._evaluator(state, self.placement.replicate(examples))
-                metrics |= {f"{split}_{name}": value for name, value in row.items()}
-        return metrics
 
 
 def _next_multiple(step: int, interval: int) -> int:

@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from jaxlabs.data.batches import Examples
+from jaxlabs.data.dataset import DataModule
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.training.evaluation import Evaluator
+from jaxlabs.training.evaluation import Evaluator, standard_error
 from jaxlabs.training.state import create_state
 from jaxlabs.training.task import Task
 
@@ -119,3 +120,73 @@ def test_derived_metrics_come_from_the_means(
     evaluate = Evaluator(task, make_placement(), make_config(eval_batch_size=4))
     metrics = evaluate(make_state(task, optax.sgd(1.0)), examples(make_batch, 10))
     assert metrics["perplexity"] == math.exp(metrics["loss"])
+
+
+TOKEN_BYTES = np.array([1, 2, 1, 3, 4, 1, 5])
+
+
+@pytest.fixture
+def text_data(make_data):
+    """Data whose evaluation sets are windows of a text."""
+    return dataclasses.replace(make_data(), text_tokens={"held_out": 50}, token_bytes=TOKEN_BYTES)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_windows_of_a_text_have_a_standard_error_and_bits_per_byte(
+    make_task, make_state, make_batch, make_config, make_placement, text_data, devices
+):
+    task, placement, config = make_task(), make_placement(devices), make_config(eval_batch_size=4)
+    state = placement.replicate(make_state(task, optax.sgd(1.0)))
+    data = examples(make_batch, 10)
+    data.arrays["weights"][3] = 0  # a window that scores nothing does not count
+    plain = Evaluator(task, placement, config)(state, placement.replicate(data))
+    metrics = Evaluator(task, placement, config, text_data)(state, placement.replicate(data))
+    assert plain.items() <= metrics.items()  # to the bit
+    assert metrics.keys() - plain.keys() == {"loss_stderr", "bits_per_byte"}
+
+    params, kept = jax.device_get(state.params), [i for i in range(10) if i != 3]
+    weights = data.arrays["weights"].sum(axis=1)
+    windows = [{name: array[i : i + 1] for name, array in data.arrays.items()} for i in kept]
+    means = np.array([by_numpy(params, window)["loss"] for window in windows])
+    mean = np.average(means, weights=weights[kept])
+    squares = (weights[kept] * (means - mean)) ** 2
+    expected = np.sqrt(9 / 8 * squares.sum()) / weights.sum()
+    np.testing.assert_allclose(metrics["loss_stderr"], expected, rtol=1e-5)
+
+    scored = TOKEN_BYTES[data.arrays["targets"][data.arrays["weights"] > 0]]
+    bits = metrics["loss"] * int(weights.sum()) / np.log(2) / scored.sum()
+    np.testing.assert_allclose(metrics["bits_per_byte"], bits, rtol=1e-12)
+
+
+def test_standard_error_of_equal_windows_is_that_of_their_mean():
+    means = np.random.default_rng(0).normal(2, 0.3, 50)
+    expected = means.std(ddof=1) / np.sqrt(50)
+    weights = np.full(50, 16.0)
+    np.testing.assert_allclose(standard_error(16 * means, weights), expected, rtol=1e-12)
+    assert standard_error(np.array([3.0, 0.0]), np.array([2.0, 0.0])) is None
+
+
+def test_standard_error_is_the_spread_of_means_of_independent_texts():
+    rng, errors, means = np.random.default_rng(1), [], []
+    for _ in range(2000):
+        weights = rng.integers(1, 9, 40)
+        losses = weights * rng.gamma(4, 0.5, 40)
+        means.append(losses.sum() / weights.sum())
+        errors.append(standard_error(losses, weights))
+    np.testing.assert_allclose(np.mean(errors), np.std(means), rtol=0.05)
+
+
+def test_bits_per_byte_of_a_uniform_model_are_exact(make_batch, make_config, make_placement):
+    """Each of the 7 tokens costs log2(7) bits."""
+
+    def loss(model, variables, batch, key, *, train):
+        weights = batch["weights"]
+        return LossOutput(weights.sum() * math.log(7), weights.sum(), {})
+
+    state = create_state(None, {"params": {"a": np.ones(1)}}, optax.sgd(1.0))
+    data = examples(make_batch, 10)
+    facts = DataModule(None, {}, text_tokens={"held_out": 1}, token_bytes=np.full(7, 3))
+    evaluate = Evaluator(Task(None, None, loss), make_placement(), make_config(), facts)
+    metrics = evaluate(state, data)
+    assert metrics["bits_per_byte"] == pytest.approx(math.log2(7) / 3, rel=1e-6)
+    assert metrics["loss_stderr"] == pytest.approx(0, abs=1e-6)

@@ -24,18 +24,17 @@ from jaxlabs.models import char_rnn
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
-from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.run_config import TextRunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CharRNNRunConfig(RunConfig):
+class CharRNNRunConfig(TextRunConfig):
     """Settings of a run, of the model and of sampling."""
 
-    dataset: str = setting(
-        "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
-    )
+    dataset: str = setting("tiny_shakespeare", texts.PATH, path_unless=texts.NAMES)
+    files: texts.TextFilesConfig = group(texts.TextFilesConfig, section="data")
     tokenizer: str = setting("char", tokenizers.HELP, path_unless=tokenizers.NAMES, section="data")
     model: char_rnn.CharRNNConfig = group(char_rnn.CharRNNConfig)
     sampling: text_sampling.TemperedSamplingConfig = group(text_sampling.TemperedSamplingConfig)
@@ -90,9 +89,10 @@ PRESETS = {
 
 def load_data(config: CharRNNRunConfig) -> DataModule:
     """Loads the text as contiguous streams, or as random windows for a stateless model."""
-    dataset = texts.load(config.dataset, config.data_dir)
+    dataset = texts.load(config.dataset, config.data_dir, files=config.files)
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
     tokens = {"tokenizer": config.tokenizer, "data_dir": config.data_dir}
+    tokens["eval_tokens"] = config.eval_tokens
     if config.model.stateful:
         return bptt_data(dataset, context, config.batch_size, *rest, **tokens)
     return lm_data(dataset, context, *rest, argument="bptt_length", **tokens)

@@ -24,18 +24,17 @@ from jaxlabs.report import attention_plots
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
-from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.run_config import TextRunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GPTRunConfig(RunConfig):
+class GPTRunConfig(TextRunConfig):
     """Settings of a run, of the model, of sampling and of attention maps."""
 
-    dataset: str = setting(
-        "tiny_shakespeare", "the path of a UTF-8 text file", path_unless=texts.NAMES
-    )
+    dataset: str = setting("tiny_shakespeare", texts.PATH, path_unless=texts.NAMES)
+    files: texts.TextFilesConfig = group(texts.TextFilesConfig, section="data")
     tokenizer: str = setting("char", tokenizers.HELP, path_unless=tokenizers.NAMES, section="data")
     documents: str = setting("joined", documents.HELP, choices=documents.DOCUMENTS, section="data")
     model: transformer_lm.TransformerLMConfig = group(transformer_lm.TransformerLMConfig)
@@ -121,8 +120,9 @@ PRESETS = {
 
 def load_data(config: GPTRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
-    dataset = texts.load(config.dataset, config.data_dir)
+    dataset = texts.load(config.dataset, config.data_dir, files=config.files)
     options = {"tokenizer": config.tokenizer, "documents": config.documents}
+    options["eval_tokens"] = config.eval_tokens
     context = config.model.context_length
     return lm_data(
         dataset, context, config.seed, ngram_baselines, data_dir=config.data_dir, **options

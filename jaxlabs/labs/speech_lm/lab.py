@@ -24,13 +24,13 @@ from jaxlabs.report import attention_plots
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
 from jaxlabs.runner.sweep_plan import Sweep
-from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.run_config import TextRunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpeechLMRunConfig(RunConfig):
+class SpeechLMRunConfig(TextRunConfig):
     """Settings of a run, of the model, of sampling and of attention maps."""
 
     dataset: str = setting(
@@ -104,6 +104,7 @@ def load_data(config: SpeechLMRunConfig) -> DataModule:
     dataset, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
     held_out, stride = config.validation_fraction, config.sliding_stride
     tokens = {"tokenizer": config.tokenizer, "data_dir": config.data_dir}
+    tokens["eval_tokens"] = config.eval_tokens
     return word_lm_data(dataset, context, ngram_baselines, held_out, stride, **tokens)
 
 
