@@ -1,8 +1,10 @@
 """One of several processes: `hosts_worker.py PORT PROCESSES PROCESS_ID DEVICES FOLDER OUT`.
 
-Trains a toy model, with evaluation, sampling and checkpoints, and saves its parameters.
+Trains a toy model, with evaluation, sampling and checkpoints, and saves its parameters. One process
+has its text on the devices; each of several reads its rows of it from shards.
 """
 
+import dataclasses
 import pathlib
 import sys
 
@@ -13,6 +15,8 @@ import numpy as np
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, TokenStream
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.host_streams import HostTokenStream
+from jaxlabs.data.shards import ShardedTokens
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.loss_output import LossOutput
@@ -37,6 +41,17 @@ class Toy(nn.Module):
         return nn.Dense(VOCABULARY, name="head")(Dropout(0.5, name="dropout")(x, dropout_keys))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recorded(HostTokenStream):
+    """A text in shards; it keeps which rows of the batches were read."""
+
+    rows: set = dataclasses.field(default_factory=set)
+
+    def rows_at(self, seed, step, batch_size, start, stop):
+        self.rows.add((start, stop))
+        return super().rows_at(seed, step, batch_size, start, stop)
+
+
 def loss(model, variables, batch, key, *, train, **_):
     """Cross entropy over valid tokens."""
     dropout_keys = keys.per_example(key, batch["example_index"]) if train else None
@@ -59,8 +74,12 @@ def main(port, processes, process_id, local_devices, folder, out):
     tokens = random.integers(0, VOCABULARY, (10, CONTEXT + 1), np.int32)
     held_out = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
     held_out["weights"] = np.ones((10, CONTEXT), np.float32)
+    text, rows = random.integers(0, VOCABULARY, 200).astype(np.uint8), set()
+    train = TokenStream(text, CONTEXT)
+    if int(processes) > 1:
+        train = Recorded(ShardedTokens(np.split(text, [50, 51, 120])), CONTEXT, rows=rows)
     data = DataModule(
-        train=TokenStream(random.integers(0, VOCABULARY, 200).astype(np.uint8), CONTEXT),
+        train=train,
         eval_sets={"held_out": Examples(held_out)},
         final_eval_sets=dict,
         dataset={},
@@ -88,7 +107,7 @@ def main(port, processes, process_id, local_devices, folder, out):
             leaf_names(tree), jax.tree.leaves(devices.to_host(tree)), strict=True
         )
     }
-    np.savez(pathlib.Path(out), **arrays)
+    np.savez(pathlib.Path(out), rows_read=sorted(rows), **arrays)
 
 
 if __name__ == "__main__":
