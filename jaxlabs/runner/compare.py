@@ -28,6 +28,9 @@ from jaxlabs.runner.verdict import Verdict, verdicts
 
 OUTPUT = "compare.html"
 
+BITS_PER_BYTE = "_bits_per_byte"
+"""End of the name of the metrics that compare runs with different tokenizers."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
@@ -188,7 +191,7 @@ def compare(
     Args:
       runs: paths of run folders or of folders of sweeps, or runs of `load_run`, in one list.
       metric: `<split>_<name>` of an evaluated split, or another metric of summary.json; None: the
-        loss on the monitored split.
+        loss on the monitored split, in bits per byte if the runs have different tokenizers.
       lab: the lab, its name, or the path of its file; None: the one that config.json names.
 
     Raises:
@@ -198,13 +201,21 @@ def compare(
     if not isinstance(runs, Sequence) or isinstance(runs, str):
         raise ArgumentError("runs", "expected one list of runs, such as compare([a, b])")
     found, left_out = finished_runs.read(runs, lab)
-    finished_runs.require_comparable(found)
-    metric = metric or f"{found[0].monitored_split}_loss"
+    metric = metric or _default_metric(found)
+    finished_runs.require_comparable(found, any_tokenizer=metric.endswith(BITS_PER_BYTE))
     for run in found:
         _require_metric(run, metric)
     groups = finished_runs.group(found)
     bases, limits = _bases(groups, metric)
     return Comparison(found[0].lab.name, metric, groups, bases, [*limits, *left_out])
+
+
+def _default_metric(runs: Sequence[FinishedRun]) -> str:
+    """Returns the monitored loss, in bits per byte if tokenizers differ and all have it."""
+    split = runs[0].monitored_split
+    bits = f"{split}{BITS_PER_BYTE}"
+    known = all(bits in run.summary["metrics"] for run in runs)
+    return bits if known and finished_runs.differ_in_tokenizer(runs) else f"{split}_loss"
 
 
 def _split_and_name(metric: str, run: FinishedRun) -> tuple[str, str]:

@@ -19,6 +19,9 @@ from jaxlabs.runner.sweep_plan import flag_value
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.run_config import CONTENTS
 
+TOKENIZER = ("kind", "alphabet", "words", "tokenizer")
+"""Keys of `DataModule.data_spec` that hold a tokenizer."""
+
 
 class Run(Protocol):
     """What a comparison needs of `jaxlabs.Run`."""
@@ -182,14 +185,25 @@ def _result_settings(config_class: type[Config], config: Mapping[str, Any]) -> d
     return found
 
 
-def require_comparable(runs: Sequence[FinishedRun]) -> None:
-    """Raises UserError unless all runs are of one lab, data set, tokenizer and split."""
+def differ_in_tokenizer(runs: Sequence[FinishedRun]) -> bool:
+    """Returns whether runs have different tokenizers, whose losses per token do not compare."""
+    specs = [{name: run.data_spec.get(name) for name in TOKENIZER} for run in runs]
+    known = [spec for spec in specs if any(spec.values())]
+    named = {run.settings.get("tokenizer") for run in runs} if len(known) < len(runs) else ()
+    return len(named) > 1 or any(spec != known[0] for spec in known)
+
+
+def require_comparable(runs: Sequence[FinishedRun], *, any_tokenizer: bool = False) -> None:
+    """Raises UserError unless all runs are of one lab, data set, tokenizer and split.
+
+    With `any_tokenizer` they may have different tokenizers: their bits per byte compare.
+    """
     first, *others = runs
     for run in others:
-        _require_comparable(first, run)
+        _require_comparable(first, run, any_tokenizer)
 
 
-def _require_comparable(first: FinishedRun, run: FinishedRun) -> None:
+def _require_comparable(first: FinishedRun, run: FinishedRun, any_tokenizer: bool) -> None:
     if first.lab.name != run.lab.name:
         message = f"a run of {run.lab.name}, but {first.path} is one of {first.lab.name}"
         raise UserError(f"{run.path}: {message}")
@@ -198,14 +212,17 @@ def _require_comparable(first: FinishedRun, run: FinishedRun) -> None:
         raise UserError(f"{run.path}: other data ({other_words}) than {first.path} ({words})")
     for name, _ in sections(first.lab.config_class)["data"]:
         before, now = first.settings.get(name), run.settings.get(name)
-        if before != now:
+        if before != now and name != "tokenizer":
             raise UserError(
                 f"{run.path}: other data, {name}={flag_value(now)}, than {first.path},"
                 f" {name}={flag_value(before)}"
             )
+    if not any_tokenizer and differ_in_tokenizer([first, run]):
+        accepted = "their losses per token do not compare, bits per byte do"
+        raise UserError(f"{run.path}: another tokenizer than {first.path}; {accepted}")
     for name, value in first.data_spec.items():
-        if run.data_spec.get(name, value) != value:
-            raise UserError(f"{run.path}: another tokenizer or shape ({name}) than {first.path}")
+        if name not in TOKENIZER and run.data_spec.get(name, value) != value:
+            raise UserError(f"{run.path}: another shape ({name}) than {first.path}")
     if first.monitored_split != run.monitored_split:
         raise UserError(
             f"{run.path}: evaluated on the split {run.monitored_split}, but {first.path} on"

@@ -100,15 +100,44 @@ def test_other_split_of_the_data_is_refused(write_run):
         jl.compare(names)
 
 
-def test_other_tokenizer_is_refused(write_run, here):
+def save_data_specs(here, specs):
     model = nn.Dense(2)
     state = create_state(model, model.init(jax.random.key(0), np.ones((1, 2))), optax.identity())
-    names = [write_run("a"), write_run("b", dropout=0.1)]
-    for name, alphabet in zip(names, ("abc", "abd"), strict=True):
+    for name, spec in specs.items():
         with Checkpoints(here / name / "checkpoints", 1) as checkpoints:
-            checkpoints.save(state, {"data_spec": {"alphabet": alphabet}}, None)
-    with pytest.raises(ValueError, match=r"^b: another tokenizer or shape \(alphabet\) than a$"):
+            checkpoints.save(state, {"data_spec": spec}, None)
+
+
+def test_loss_with_another_tokenizer_is_refused(write_run, here):
+    names = [write_run("a"), write_run("b", dropout=0.1)]
+    save_data_specs(here, {"a": {"alphabet": "abc"}, "b": {"alphabet": "abd"}})
+    message = "^b: another tokenizer than a; their losses per token do not compare, bits per byte"
+    with pytest.raises(ValueError, match=message):
         jl.compare(names)
+    without_checkpoint = [write_run("c"), write_run("d", tokenizer="bytes")]
+    with pytest.raises(ValueError, match=r"^d: another tokenizer than c; "):
+        jl.compare(without_checkpoint)
+
+
+def test_other_shape_is_refused(write_run, here):
+    names = [write_run("a"), write_run("b", dropout=0.1)]
+    save_data_specs(here, {"a": {"shape": [28]}, "b": {"shape": [32]}})
+    with pytest.raises(ValueError, match=r"^b: another shape \(shape\) than a$"):
+        jl.compare(names)
+
+
+def test_tokenizers_are_compared_by_bits_per_byte(write_run, here):
+    names = [write_run("a"), write_run("b", tokenizer="bytes")]
+    save_data_specs(here, {"a": {"kind": "characters", "alphabet": "abc"}, "b": {"kind": "bytes"}})
+    for name, bits in (("a", 2.0), ("b", 1.5)):
+        summary = json.loads((here / name / "summary.json").read_text())
+        summary["metrics"]["held_out_bits_per_byte"] = bits
+        (here / name / "summary.json").write_text(json.dumps(summary))
+    comparison = jl.compare(names)
+    assert comparison.metric == "held_out_bits_per_byte"
+    assert "tokenizer=bytes" in str(comparison)
+    with pytest.raises(ValueError, match=r"^b: another tokenizer than a; "):
+        jl.compare(names, metric="held_out_loss")
 
 
 def test_unfinished_run_same_run_and_unknown_metric_are_refused(write_run, here):
