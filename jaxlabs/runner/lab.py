@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -213,7 +214,10 @@ class Invocation:
             return None if self.sweep is None else self.lab.sweeps[self.sweep]
         names = " and ".join(self.axes)
         question = f"How does the result depend on {names}?"
-        return Sweep(question=question, axes=self.axes, metrics=self.lab.main_metrics)
+        metrics = self.lab.main_metrics
+        if "tokenizer" in self.axes:  # losses per token do not compare
+            metrics = [re.sub("_(loss|perplexity)$", "_bits_per_byte", name) for name in metrics]
+        return Sweep(question=question, axes=self.axes, metrics=metrics)
 
     def preset_config(self) -> CommonConfig:
         """Returns the settings of the preset alone."""

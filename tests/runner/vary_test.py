@@ -50,6 +50,13 @@ def test_points_are_the_product_with_the_seed_fastest():
     assert points("--vary=seed=4,2") == [{"seed": 4}, {"seed": 2}]
 
 
+def test_tokenizers_are_compared_by_bits_per_byte():
+    plan = cli.parse(LAB, ["--vary", "tokenizer=char,bpe:4096"]).plan()
+    assert [point["tokenizer"] for point in plan.points()] == ["char", "bpe:4096"]
+    assert list(plan.metrics) == ["held_out_bits_per_byte", "sliding_window_bits_per_byte"]
+    assert "held_out_loss" in cli.parse(LAB, ["--vary", "dropout=0,0.1"]).plan().metrics
+
+
 def test_values_are_those_of_the_flag():
     values = points("--vary=bias=true,0", "--vary=attention_window=none,8", "--vary=width=64,32")
     assert values[0] == {"bias": True, "attention_window": None, "embed_dim": 64}
