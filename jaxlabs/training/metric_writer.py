@@ -169,10 +169,12 @@ def losses_of(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """Returns the losses of an evaluation in words, such as `held_out loss 1.5301 ± 0.0104`.
 
     Args:
-      metrics: by split; the loss has a standard error where `loss_stderr` is there.
+      metrics: by split; the loss has a standard error where `loss_stderr` is there, and that of
+        the first split also stands in bits per byte where `bits_per_byte` is there.
     """
     words = []
     for name, row in metrics.items():
         error = f" ± {row['loss_stderr']:.4f}" if "loss_stderr" in row else ""
-        words.append(f"{name} loss {row['loss']:.4f}{error}")
+        bits = f" ({row['bits_per_byte']:.4f} bits per byte)" if "bits_per_byte" in row else ""
+        words.append(f"{name} loss {row['loss']:.4f}{error}{'' if words else bits}")
     return ", ".join(words)

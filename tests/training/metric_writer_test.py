@@ -180,14 +180,14 @@ def test_trackio_stores_a_run_and_continues_it(tmp_path):
 def test_progress_without_a_terminal_prints_plain_lines(capsys):
     progress = Progress(100, 0, enabled=True)
     progress.advance(10, 1.5)
-    held_out, mixed = {"loss": 2.0, "loss_stderr": 0.01234}, {"loss": 1.25}
-    progress.evaluated(10, {"held_out": held_out, "train_and_val": mixed}, 4.5)
+    row = {"loss": 2.0, "loss_stderr": 0.01234, "bits_per_byte": 2.885}
+    progress.evaluated(10, {"held_out": row, "train_windows": row, "other": {"loss": 1.25}}, 4.5)
     progress.evaluated(100, {"held_out": {"loss": 1.0}}, 0.0)
     progress.close()
     assert capsys.readouterr() == (
         "",
-        "step 10/100: held_out loss 2.0000 ± 0.0123, train_and_val loss 1.2500"
-        " (4.50 steps/s, 20 s left)\n"
+        "step 10/100: held_out loss 2.0000 ± 0.0123 (2.8850 bits per byte), train_windows loss"
+        " 2.0000 ± 0.0123, other loss 1.2500 (4.50 steps/s, 20 s left)\n"
         "step 100/100: held_out loss 1.0000\n",
     )
 
