@@ -56,6 +56,10 @@ class TrainState:
         """The parameters for evaluation and sampling: the EMA, if there is one."""
         return self.params if self.ema_params is None else self.ema_params
 
+    def without_optimizer(self) -> "TrainState":
+        """Returns the state for evaluation and sampling: the optimizer state is empty."""
+        return self.replace(opt_state=optax.EmptyState())
+
     def variables(self, params: Tree) -> dict[str, Tree]:
         """Returns the variables for `model.apply`: `params`, and `batch_stats` if there are any.
 
