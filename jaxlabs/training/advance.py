@@ -99,7 +99,7 @@ class Advance:
         """Returns the compiled steps; only a state tells how it is split."""
         if self._compiled is None:
             multi_step = build_multi_step(self._task, self._config, self._placement, state)
-            self._compiled = AotFunction(multi_step)
+            self._compiled = AotFunction(multi_step, self._placement.mesh.size)
         return self._compiled
 
 

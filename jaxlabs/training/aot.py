@@ -20,8 +20,9 @@ class AotFunction:
       compile_seconds: time spent compiling so far.
     """
 
-    def __init__(self, jitted: Callable[..., Any]):
-        self._jitted = jitted
+    def __init__(self, jitted: Callable[..., Any], devices: int = 1):
+        """Takes the function, and the number of devices that its arrays may be split over."""
+        self._jitted, self._devices = jitted, devices
         self._compiled: Any = None
         self._signature: dict[str, str] = {}
         self.compile_seconds = 0.0
@@ -58,7 +59,7 @@ class AotFunction:
             warnings.warn("recompiled, because of " + "; ".join(changed), stacklevel=3)
         start = time.perf_counter()
         traced = self.trace(*arguments)
-        capacity.require_arrays(traced, "a training step")
+        capacity.require_arrays(traced, "a training step", self._devices)
         self._compiled = traced.lower().compile()
         capacity.require_program(self._compiled, "a training step")
         self._signature = signature

@@ -90,12 +90,14 @@ def require_state(traced: jax.stages.Traced, what: str) -> None:
     require(size_of(traced.out_info), what)
 
 
-def require_arrays(traced: jax.stages.Traced, what: str) -> None:
+def require_arrays(traced: jax.stages.Traced, what: str, devices: int = 1) -> None:
     """Raises TooLarge unless the largest array that a traced function materializes fits.
 
-    This is a lower bound; `require_program` checks the compiled function.
+    This is a lower bound, since an array may be split over all `devices`; `require_program` checks
+    the compiled function.
     """
-    require(max(map(size_of, _materialized(traced.jaxpr.jaxpr)), default=0), what)
+    largest = max(map(size_of, _materialized(traced.jaxpr.jaxpr)), default=0)
+    require(largest // devices, what)
 
 
 class ProgramMemory(NamedTuple):

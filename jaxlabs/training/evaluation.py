@@ -73,7 +73,7 @@ class Evaluator:
                 windows["bytes"] = jnp.where(weights > 0, sizes, 0).sum(-1)
             return output, jax.lax.with_sharding_constraint(windows, placement.replicated)
 
-        self._eval_step = eval_step
+        self._eval_step, self._devices = eval_step, placement.mesh.size
         self._batch = jax.jit(
             functools.partial(eval_batch, batch_size=self.batch_size),
             out_shardings=placement.replicated,
@@ -124,7 +124,7 @@ class Evaluator:
         gathered = self._batch.trace(examples, 0)
         capacity.require_state(gathered, "an evaluation batch")
         evaluated = self._eval_step.trace(state, gathered.out_info, self.key)
-        capacity.require_arrays(evaluated, "an evaluation")
+        capacity.require_arrays(evaluated, "an evaluation", self._devices)
 
 
 def standard_error(losses: np.ndarray, weights: np.ndarray) -> float | None:
