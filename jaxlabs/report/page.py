@@ -59,7 +59,12 @@ def write_report(folder: RunFolder, lab: Experiment) -> pathlib.Path:
     recorded, unit = "config.json or summary.json", config.get("loss_unit", "nats")
     body = [
         part(recorded, sections.header, config, summary, rows),
-        part("summary.json", sections.published_comparison, comparison(folder, lab.published)),
+        part(
+            "summary.json",
+            sections.published_comparison,
+            comparison(folder, lab.published),
+            summary.get("metrics", {}),
+        ),
         html.section("loss", "Loss curves", loss),
         part("summary.json", results.section, summary),
         part("summary.json", problem_tables.problems, summary),

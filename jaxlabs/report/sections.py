@@ -1,6 +1,7 @@
 """The sections of the page; each is empty if the run folder lacks its data."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from jaxlabs.report import html
@@ -61,13 +62,16 @@ def monitored_loss(summary: JsonObject, rows: Rows) -> tuple[str, float | None]:
     return "train", None
 
 
-def published_comparison(comparison: Sequence[JsonObject]) -> str:
-    """Returns the table of published results beside ours."""
+def published_comparison(
+    comparison: Sequence[JsonObject], metrics: Mapping[str, Any] = MappingProxyType({})
+) -> str:
+    """Returns the table of published results beside ours; `metrics` has the standard errors."""
     caveat = '<p class="note"><strong class="caveat">Not comparable:</strong> '
     rows = []
     for row in comparison:
         stated = format_value(row["published"], row["unit"], as_stated=True)
-        ours = format_value(row["ours"], row["unit"])
+        error = metrics.get(f"{row['metric']}_stderr")
+        ours = _with_error(row["ours"], error, row["unit"])
         note = f"{caveat}{html.text(row['not_comparable_reason'])}</p>"
         note = html.note(row["note"]) if row["comparable"] else note
         rows.append([*map(html.text, (row["quantity"], stated, ours, row["source"])), note])
@@ -140,11 +144,20 @@ def _mean(statistics: JsonObject) -> str:
 
 def final_metrics(summary: JsonObject, rows: Rows, unit: str = "nats") -> str:
     """Returns the final metrics, and our loss beside those of the baselines."""
-    values = [(humanize(name), value, "") for name, value in summary.get("metrics", {}).items()]
+    metrics = summary.get("metrics", {})
+    errors = {name: metrics.get(f"{name}_stderr") for name in metrics}
+    values = [
+        (humanize(name), _with_error(value, errors[name]))
+        for name, value in metrics.items()
+        if name.removesuffix("_stderr") not in metrics or not name.endswith("_stderr")
+    ]
     costs = [(name, summary.get(key), scale) for key, (name, scale) in COSTS.items()]
-    values += [cost for cost in costs if cost[1] is not None]
-    cells = [[html.text(name), html.text(format_value(*value))] for name, *value in values]
+    values += [
+        (name, format_value(value, unit)) for name, value, unit in costs if value is not None
+    ]
+    cells = [list(map(html.text, row)) for row in values]
     tables = [html.table(["metric", "value"], cells, numbers=("value",))]
+    tables += [html.note(line) for line in _evaluation_notes(summary.get("evaluated", {}), errors)]
     baselines = summary.get("baselines", {})
     losses = {name: value for name, value in baselines.items() if "accuracy" not in name}
     split, ours = monitored_loss(summary, rows)
@@ -156,6 +169,24 @@ def final_metrics(summary: JsonObject, rows: Rows, unit: str = "nats") -> str:
         table = html.table(columns, cells, numbers=columns[1:], highlighted=bold)
         tables += ["<h3>Baselines</h3>", table]
     return html.section("metrics", "Final metrics", *tables)
+
+
+def _with_error(value: Any, error: float | None, unit: str = "") -> str:
+    """Returns a formatted value, with its standard error if there is one."""
+    formatted = format_value(value, unit)
+    return formatted if error is None else f"{formatted} ± {format_value(error, unit)}"
+
+
+def _evaluation_notes(evaluated: JsonObject, errors: Mapping[str, Any]) -> list[str]:
+    """Returns how a text was evaluated: the meaning of ±, and the parts of which a sample was."""
+    meaning = "± is the standard error of a loss over windows of the text, taken as independent."
+    sampled = [
+        f"{humanize(split)}: {part['tokens']:,} of {part['of']:,} targets are scored, in evenly"
+        " spaced windows."
+        for split, part in evaluated.items()
+        if part["tokens"] < part["of"]
+    ]
+    return [meaning, *sampled] if any(error is not None for error in errors.values()) else sampled
 
 
 def settings(config: JsonObject) -> str:

@@ -118,6 +118,30 @@ def test_published_value_is_shown_beside_ours(reported_run):
     assert f"{reported_run.read_summary()['metrics']['held_out_loss']:.4f} nats" in text
 
 
+def test_losses_have_standard_errors_and_the_page_says_of_what(short_run):
+    summary = short_run.read_summary()
+    loss = summary["metrics"]["held_out_loss"]
+    summary["metrics"] |= {"held_out_loss_stderr": 0.01234, "held_out_bits_per_byte": 2.5}
+    summary["metrics"] |= {"alone_stderr": 0.5}
+    summary["evaluated"] = {
+        "held_out": {"tokens": 499_968, "of": 10_000_000},
+        "sliding_window": {"tokens": 900, "of": 900},
+    }
+    short_run.write_summary(summary)
+    page = page_of(short_run)
+    assert f"{loss:.4f} ± 0.0123" in page.text
+    assert f"{loss:.4f} nats ± 0.0123 nats" in page.text
+    assert "standard error of a loss over windows" in page.text
+    assert "held out: 499,968 of 10,000,000 targets are scored" in page.text
+    assert "sliding window: 900" not in page.text
+    assert "held out loss stderr" not in page.text  # it stands beside the loss
+    assert "alone stderr" in page.text
+
+
+def test_page_without_standard_errors_does_not_mention_them(short_run):
+    assert "standard error" not in page_of(short_run).text
+
+
 def test_not_comparable_reason_is_shown(short_run):
     summary = short_run.read_summary()
     summary["comparison"][0] |= {
