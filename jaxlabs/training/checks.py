@@ -14,7 +14,7 @@ import optax
 from jaxlabs import keys
 from jaxlabs.losses.loss_output import Batch
 from jaxlabs.training import gradient_check
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState, Tree, create_state
@@ -73,7 +73,7 @@ class Case:
         return jax.tree.map(jnp.copy, state)
 
 
-def make_case(task: Task, config: RunConfig, placement: DataParallel, dataset: Any) -> Case:
+def make_case(task: Task, config: RunConfig, placement: MeshSharding, dataset: Any) -> Case:
     """Returns the first batch of a run and the variables at its start."""
     data, _ = Feed(dataset, config, placement).at(0)
     seed = np.uint32(config.seed)
@@ -107,7 +107,7 @@ def micro_batches_equal_the_batch(case: Case, count: int = 2) -> str:
     return _compare(_first_step(case), _first_step(case, grad_accum_steps=count))
 
 
-def devices_equal_one(case: Case, placements: tuple[DataParallel, DataParallel]) -> str:
+def devices_equal_one(case: Case, placements: tuple[MeshSharding, MeshSharding]) -> str:
     """Compares loss and gradients on several devices with those on one."""
     return _compare(*(_first_step(case, placement) for placement in placements))
 
@@ -164,7 +164,7 @@ def gradients_equal_differences(case: Case) -> str:
 
 
 def _first_step(
-    case: Case, placement: DataParallel | None = None, grad_accum_steps: int = 1
+    case: Case, placement: MeshSharding | None = None, grad_accum_steps: int = 1
 ) -> tuple[float, list[np.ndarray]]:
     """Returns loss and gradients of one training step."""
     # An optimizer that changes nothing and whose state is the last gradient.

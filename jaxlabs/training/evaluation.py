@@ -15,7 +15,7 @@ from jaxlabs.data.batches import Examples, eval_batch, num_batches
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.losses.loss_output import Batch, LossOutput
 from jaxlabs.training import capacity, eval_budget
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -30,7 +30,7 @@ class Evaluator:
     def __init__(
         self,
         task: Task,
-        placement: DataParallel,
+        placement: MeshSharding,
         config: RunConfig,
         data: DataModule | None = None,
     ):
@@ -38,7 +38,7 @@ class Evaluator:
 
         Args:
           task: the lab's model and loss.
-          placement: data parallelism over the devices.
+          placement: the mesh.
           config: the run's settings.
           data: the data of the run; windows of a text get a standard error, and bits per byte.
         """
@@ -205,7 +205,7 @@ class RunEvaluation:
         task: Task,
         data: DataModule,
         config: RunConfig,
-        placement: DataParallel,
+        placement: MeshSharding,
         tokens: int | None,
     ):
         """Copies the sets of the evaluations during training to the devices.
@@ -214,7 +214,7 @@ class RunEvaluation:
           task: the lab's model and loss.
           data: the data of the run.
           config: the run's settings.
-          placement: data parallelism over the devices.
+          placement: the mesh.
           tokens: tokens that an evaluation during training reads at most; None: all.
         """
         self._data, self._placement, self._tokens = data, placement, tokens

@@ -13,7 +13,7 @@ from jaxlabs.config import UserError
 from jaxlabs.data.batches import Batch, TrainingData, on_host
 from jaxlabs.data.host import HostBatch, read
 from jaxlabs.training import jax_settings
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.run_config import RunConfig
 
 MAX_STACKED = 16
@@ -53,7 +53,7 @@ class Feed:
         self,
         dataset: TrainingData,
         config: RunConfig,
-        placement: DataParallel,
+        placement: MeshSharding,
         steps: int | None = None,
     ):
         """Takes the data; a host data set is not read yet.
@@ -61,7 +61,7 @@ class Feed:
         Args:
           dataset: the training data.
           config: the run's settings.
-          placement: data parallelism over the devices.
+          placement: the mesh.
           steps: number of steps for which a host data set is read; None: that of the settings.
         """
         self._last = max((config.steps if steps is None else steps) - 1, 0)

@@ -5,7 +5,7 @@ import numpy as np
 from jaxlabs.config import UserError
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.training.advance import Advance
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task, build_task_optimizer, is_full_batch, optimizer_name
 from jaxlabs.training.trainer import initial_state
@@ -21,7 +21,7 @@ def require_rate(task: Task, config: RunConfig) -> None:
 
 
 def range_test(
-    task: Task, data: DataModule, config: RunConfig, placement: DataParallel, steps: int = 100
+    task: Task, data: DataModule, config: RunConfig, placement: MeshSharding, steps: int = 100
 ) -> dict[str, np.ndarray]:
     """Trains from scratch for `steps` steps while the rate rises over five decades.
 

@@ -7,7 +7,7 @@ from jaxlabs.config import ArgumentError
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.training.advance import MAX_SKIPPED, Advance, step_inputs
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import leaf_names
@@ -20,7 +20,7 @@ def replay(
     task: Task,
     data: DataModule,
     config: RunConfig,
-    placement: DataParallel,
+    placement: MeshSharding,
     checkpoints: Checkpoints,
     step: int,
 ) -> dict[str, float]:
@@ -30,7 +30,7 @@ def replay(
       task: the lab's model, loss and step.
       data: the data of the run.
       config: the run's settings.
-      placement: data parallelism over the devices.
+      placement: the mesh.
       checkpoints: the run's checkpoints; the replay starts at the newest one before `step`.
       step: number of the step, in 1..steps; it takes the state from `step - 1` to `step`.
 

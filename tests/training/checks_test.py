@@ -11,7 +11,7 @@ import pytest
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training import checks
 from jaxlabs.training.checks import Failed
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.step import build_train_step
 
 
@@ -112,7 +112,7 @@ def test_loss_in_float32_is_named_instead_of_its_differences(case):
         checks.gradients_equal_differences(case(float32_loss))
 
 
-class Lossy(DataParallel):
+class Lossy(MeshSharding):
     """Forgets the examples of the last device."""
 
     def shard_batch(self, batch):
