@@ -88,6 +88,10 @@ def _chunks(rows):
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
+def _flat(images):
+    return images.reshape(len(images), -1).astype(np.float64)
+
+
 def class_histogram(probabilities: np.ndarray) -> np.ndarray:
     """Returns the top-1 predictions per class `[classes]`, from `[count, classes]`."""
     return np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
@@ -132,12 +136,12 @@ def nearest_neighbors(images: np.ndarray, real: np.ndarray) -> tuple[np.ndarray,
     The distance of `images [count, ...]` and `real [other count, ...]`, of the same shape and
     range, is the root mean squared difference of pixels.
     """
-    rows = images.reshape(len(images), -1).astype(np.float64)
-    others = real.reshape(len(real), -1)
-    squares = np.concatenate(
-        [_squared_distances(rows, chunk.astype(np.float64)) for chunk in _chunks(others)], axis=1
-    )
-    indices = squares.argmin(axis=1)
+    rows = _flat(images)
+    squares = [
+        _squared_distances(rows, _flat(real[start : start + CHUNK]))
+        for start in range(0, len(real), CHUNK)
+    ]
+    indices = np.concatenate(squares, axis=1).argmin(axis=1)
     # Recomputed: the difference of large squares above is inaccurate.
-    distances = np.sqrt(((rows - others[indices]) ** 2).mean(axis=1))
+    distances = np.sqrt(((rows - _flat(real[indices])) ** 2).mean(axis=1))
     return indices, distances

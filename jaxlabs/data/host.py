@@ -98,6 +98,24 @@ class HostExamples:
         return {name: np.stack([one[name] for one in examples]) for name in examples[0]}
 
 
+class HostArrays(HostExamples):
+    """The batches of `jaxlabs.data.batches.Examples`, from arrays that stay on the host.
+
+    An array may read its rows when it is indexed, such as a memory map.
+
+    Attributes:
+      arrays: by name, `[count, ...]` each; `array[index]` with an array of indices is in memory.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        """Takes the arrays; nothing is read yet."""
+        self.arrays = dict(arrays)
+        super().__init__(lambda i: self._stack(np.array([i])), len(next(iter(arrays.values()))))
+
+    def _stack(self, index: np.ndarray) -> HostBatch:
+        return {name: _numbers(name, array[index]) for name, array in self.arrays.items()}
+
+
 def read(what: str, source: Callable[..., Any], *arguments: Any) -> HostBatch:
     """Returns what `source(*arguments)` gives as arrays by name, in dtypes that devices hold.
 

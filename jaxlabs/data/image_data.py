@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 
 from jaxlabs.config import ArgumentError, Config, positive, setting
-from jaxlabs.data import images
+from jaxlabs.data import image_stream, images
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.host import HostArrays
+from jaxlabs.data.image_stream import StreamedImages
 from jaxlabs.data.images import ImageDataset, LabeledImages
 
 
@@ -55,10 +57,7 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     used, static, name, test = dataset, dataset.train, "test", dataset.test
     if config.binarization != "none":
         used = images.binarize(dataset, config.binarization_seed)
-        static, test = (
-            dataclasses.replace(part, images=part.images * np.uint8(255))
-            for part in (used.train, used.test)
-        )
+        static, test = images.to_white(used.train), images.to_white(used.test)
     if config.val_size:
         name, (static, test) = "held_out", images.hold_out(static, config.val_size)
     if (config.train_images or 0) > static.count:
@@ -70,12 +69,13 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     count = config.train_images or static.count
     static = static.take(slice(count))
     train = dataset.train.take(slice(count)) if config.binarization == "dynamic" else static
-    seen = static.take(slice(None, test.count))
+    test = sample(test)
+    seen = sample(static.take(slice(None, test.count)))
     facts = used.describe() | {"binarization": config.binarization}
     if config.binarization == "dynamic":
         facts["name"] = f"{dataset.name} binarized at every step, tested on {used.name}"
     return DataModule(
-        train=_examples(train),
+        train=_training_data(train),
         eval_sets={name: _examples(test), "training_images": _examples(seen)},
         dataset=facts,
         comparable=dataset.comparable,
@@ -92,19 +92,33 @@ def labeled_data(dataset: ImageDataset, num_eval_examples: int | None = None) ->
     `num_eval_examples` an evaluation has the first test images, and the whole test set,
     `whole_test`, is evaluated once, at the end.
     """
-    test, whole = dataset.test.take(slice(num_eval_examples)), _examples(dataset.test)
+    whole = sample(dataset.test)
+    test = whole.take(slice(num_eval_examples))
     return DataModule(
-        train=_examples(dataset.train),
+        train=_training_data(dataset.train),
         eval_sets={
             "test": _examples(test),
-            "training_images": _examples(dataset.train.take(slice(test.count))),
+            "training_images": _examples(sample(dataset.train.take(slice(test.count)))),
         },
-        final_eval_sets=dict if num_eval_examples is None else lambda: {"whole_test": whole},
+        final_eval_sets=dict
+        if num_eval_examples is None
+        else lambda: {"whole_test": _examples(whole)},
         dataset=dataset.describe(),
         comparable=dataset.comparable,
         data_spec={"shape": list(test.images.shape[1:]), "classes": list(dataset.classes)},
         warning=dataset.warning,
     )
+
+
+def sample(part: LabeledImages) -> LabeledImages:
+    """Returns the first images, in memory, of a set that is not; else the whole set."""
+    part = part.take(slice(image_stream.sample_size(part.images)))
+    return dataclasses.replace(part, images=image_stream.sample(part.images))
+
+
+def _training_data(part: LabeledImages) -> Examples | HostArrays:
+    arrays = {"images": part.images, "labels": part.labels}
+    return HostArrays(arrays) if isinstance(part.images, StreamedImages) else Examples(arrays)
 
 
 def _examples(part: LabeledImages) -> Examples:
@@ -116,7 +130,8 @@ def _baselines(train: LabeledImages, test: LabeledImages) -> dict[str, float]:
     from scipy.special import xlogy
 
     pixels = test.images[0].size
-    mean = np.clip(train.images.reshape(-1, pixels).mean(axis=0) / 255, 1e-4, 1 - 1e-4)
+    sums = [rows.reshape(-1, pixels).sum(axis=0) for rows in image_stream.chunks(train.images)]
+    mean = np.clip(np.sum(sums, axis=0) / train.count / 255, 1e-4, 1 - 1e-4)
     target = test.images.reshape(-1, pixels).mean(axis=0) / 255
     cross_entropy = -xlogy(target, mean) - xlogy(1 - target, 1 - mean)
     uniform = pixels * float(np.log(2))

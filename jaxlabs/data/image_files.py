@@ -1,4 +1,4 @@
-"""A folder of PNG or JPEG images as one array."""
+"""A folder of PNG or JPEG images: its files, and all of them as one array."""
 
 import dataclasses
 import warnings
@@ -20,6 +20,31 @@ FOLDER = "a folder of PNG or JPEG images of one size"
 
 
 @dataclasses.dataclass(frozen=True)
+class ImagePaths:
+    """The images of a folder, not read, in the order of the file names."""
+
+    files: list[Path]
+    labels: np.ndarray  #: `[count]` int32, indices of `classes`; 0 if there are none
+    classes: tuple[str, ...]  #: names of the sub-folders that hold images, or none
+
+    def decoded_bytes(self) -> int:
+        """Returns the bytes of all images in memory, if they are as the first one."""
+        return len(self.files) * read(self.files[0]).size
+
+    def read(self, *, gray: bool = False) -> np.ndarray:
+        """Returns all images, `[count, height, width, channels]` uint8.
+
+        There are three channels if any image has colors. With `gray` they are converted to gray
+        values (ITU-R 601 luma).
+
+        Raises:
+          UserError: an image cannot be read, differs in size from the first, or is neither gray nor
+            RGB with 8 bits.
+        """
+        return _read_all(self.files, gray)
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageFolder:
     """The images of a folder, in the order of the file names."""
 
@@ -30,14 +55,25 @@ class ImageFolder:
 
 
 def read_folder(folder: Path, *, at_least: int, gray: bool = False) -> ImageFolder:
-    """Reads all images of a folder, or of its sub-folders, whose names are then the classes.
+    """Reads all images of a folder, see `find`.
 
-    Files with other suffixes and hidden files are ignored. With `gray` colors are converted to gray
-    values (ITU-R 601 luma).
+    With `gray` colors are converted to gray values (ITU-R 601 luma).
 
     Raises:
-      UserError: too few images; images both beside and inside sub-folders; an image that cannot
-        be read, differs in size from the first, or is neither gray nor RGB with 8 bits.
+      UserError: see `find`; or an image cannot be read, differs in size from the first, or is
+        neither gray nor RGB with 8 bits.
+    """
+    found = find(folder, at_least=at_least)
+    return ImageFolder(found.read(gray=gray), found.labels, found.classes)
+
+
+def find(folder: Path, *, at_least: int) -> ImagePaths:
+    """Returns the images of a folder, or of its sub-folders, whose names are then the classes.
+
+    Files with other suffixes and hidden files are ignored.
+
+    Raises:
+      UserError: too few images; images both beside and inside sub-folders.
     """
     inside = {
         entry.name: files
@@ -61,7 +97,7 @@ def read_folder(folder: Path, *, at_least: int, gray: bool = False) -> ImageFold
     labels = np.repeat(numbers, [len(inner) for inner in inside.values()])
     if not inside:
         labels = np.zeros(len(files), np.int32)
-    return ImageFolder(_read_all(files, gray), labels, tuple(inside))
+    return ImagePaths(files, labels, tuple(inside))
 
 
 def _image_paths(folder: Path) -> list[Path]:
@@ -77,15 +113,37 @@ def _read_all(files: list[Path], gray: bool) -> np.ndarray:
     for path in files:
         image = _read(path, gray)
         first = image.shape if first is None else first
-        if image.shape[:2] != first[:2]:
-            height, width = image.shape[:2]
-            raise UserError(
-                f"{path}: {width} x {height} pixels, where {files[0].name} has "
-                f"{first[1]} x {first[0]}; {NEEDED}"
-            )
+        require_size(path, image.shape[:2], files[0], first[:2])
         images.append(image)
     channels = max(image.shape[2] for image in images)
     return np.stack([np.broadcast_to(image, (*first[:2], channels)) for image in images])
+
+
+def require_size(path: Path, size: tuple, first: Path, expected: tuple) -> None:
+    """Raises UserError unless the (height, width) of an image is that of the first one."""
+    if size != expected:
+        found, needed = (f"{width} x {height}" for height, width in (size, expected))
+        raise UserError(f"{path}: {found} pixels, where {first.name} has {needed}; {NEEDED}")
+
+
+def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Returns an image as `decode` does; several threads may call it.
+
+    Args:
+      path: the file.
+      size: (height, width), if an image of another size need not be decoded; None: any.
+
+    Raises:
+      UserError: the file cannot be read, or has another size.
+    """
+    paths.require_file(path, NEEDED)
+    try:
+        image = _decode(path, False, size)
+    except Exception as error:  # as in `_read`
+        raise sources.unreadable(path, error, NEEDED) from None
+    if size is not None and image.shape[:2] != size:
+        raise UserError(f"{path}: changed since it was read first; {NEEDED}")
+    return image
 
 
 def _read(path: Path, gray: bool) -> np.ndarray:
@@ -105,15 +163,24 @@ def decode(file: Path | BinaryIO, *, gray: bool) -> np.ndarray:
     Raises:
       Exception: of many types, for a file that is damaged, huge or of another format.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged EXIF data are ignored
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=("PNG", "JPEG")) as image:
-            mode, transparent = image.mode, "transparency" in image.info
-            if mode not in GRAY + COLOR or transparent:
-                raise ValueError(f"an image of mode {mode}{' with transparency' * transparent}")
-            upright = ImageOps.exif_transpose(image)
-            values = np.asarray(upright.convert("L" if gray or mode in GRAY else "RGB"))
+        return _decode(file, gray)
+
+
+def _decode(file: Path | BinaryIO, gray: bool, size: tuple[int, int] | None = None) -> np.ndarray:
+    """As `decode`, but without its filters of warnings, which are those of all threads."""
+    from PIL import Image, ImageOps
+
+    with Image.open(file, formats=("PNG", "JPEG")) as image:
+        mode, transparent = image.mode, "transparency" in image.info
+        if mode not in GRAY + COLOR or transparent:
+            raise ValueError(f"an image of mode {mode}{' with transparency' * transparent}")
+        if size is not None and image.size not in (size, size[::-1]):
+            raise ValueError(f"{image.width} x {image.height} pixels, not {size[1]} x {size[0]}")
+        upright = ImageOps.exif_transpose(image)
+        values = np.asarray(upright.convert("L" if gray or mode in GRAY else "RGB"))
     return values.reshape(*values.shape[:2], -1)

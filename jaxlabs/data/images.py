@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import psutil
 
 from jaxlabs import paths
-from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.data import digits, image_files, mnist, sources
+from jaxlabs.config import ArgumentError, Config, UserError, runtime
+from jaxlabs.data import digits, image_files, image_folder, mnist, sources
 from jaxlabs.data.dataset import Dataset
+from jaxlabs.data.image_folder import FolderScan
+from jaxlabs.data.image_stream import DecodedImages, PackedImages, StreamedImages, select
 
 MNIST, RENDERED = "mnist", "rendered_digits"
 NAMES = (MNIST, RENDERED)
@@ -29,7 +32,8 @@ MAX_NAMED = 10
 class LabeledImages:
     """Images with their labels."""
 
-    images: np.ndarray  #: `[count, height, width, channels]` uint8
+    #: `[count, height, width, channels]` uint8, in memory or not
+    images: np.ndarray | StreamedImages
     labels: np.ndarray  #: `[count]` int32, indices of the classes of the data set; 0 if it has none
     #: known factors of each image, `[count]` each; see `digits.render`
     attributes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -42,7 +46,7 @@ class LabeledImages:
     def take(self, index: slice | np.ndarray) -> "LabeledImages":
         """Returns the images at some indices."""
         attributes = {name: values[index] for name, values in self.attributes.items()}
-        return LabeledImages(self.images[index], self.labels[index], attributes)
+        return LabeledImages(select(self.images, index), self.labels[index], attributes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,7 @@ class ImageDataset(Dataset):
     train: LabeledImages  #: training set
     test: LabeledImages  #: test set
     classes: tuple[str, ...]  #: names of the labels, or none
+    scanned: FolderScan | None = None  #: of a folder that is not in memory
 
     @classmethod
     def of(
@@ -70,7 +75,34 @@ class ImageDataset(Dataset):
         }
 
 
-def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> ImageDataset:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageFilesConfig(Config):
+    """How a folder of images is read."""
+
+    memory_limit: int | None = runtime(
+        None,
+        "bytes of decoded images up to which a folder is read into memory; the images of a larger"
+        " one are decoded batch by batch, with the same result; none: a quarter of the memory of"
+        " the machine",
+        minimum=0,
+        maximum=2**60,
+        section="data",
+    )
+
+    @property
+    def max_in_memory(self) -> int:
+        """Bytes of the largest folder that is read into memory."""
+        limit = psutil.virtual_memory().total // 4
+        return limit if self.memory_limit is None else self.memory_limit
+
+
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    download: bool = True,
+    files: ImageFilesConfig | None = None,
+) -> ImageDataset:
     """Returns an image data set by name, or a folder of images by its path.
 
     `mnist` is searched in this order: the four original files in `data_dir`/mnist; prepared by
@@ -84,6 +116,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
       name: one of `NAMES`, or the path to a folder of PNG or JPEG images of one size.
       data_dir: folder of the data sets; None: `sources.default_data_dir()`.
       download: whether downloads are allowed.
+      files: how a folder is read; None: into memory.
 
     Raises:
       UserError: unknown name or missing folder; a file that is damaged or not the published one; a
@@ -92,7 +125,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     if name == RENDERED:
         return _rendered()
     if name != MNIST:
-        return _folder(name)
+        return _folder(name, data_dir, files)
     home = sources.data_home(data_dir)
     try:
         arrays, source = mnist.find(home, download=download)
@@ -133,6 +166,8 @@ def binarize(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
     binarization of Salakhutdinov and Murray (2008) with other random numbers; Larochelle's file
     holds the published sample. The name of the result includes the seed.
     """
+    if dataset.scanned is not None:
+        return _binarize_streamed(dataset, seed)
 
     def sample(part: LabeledImages, stream: int) -> LabeledImages:
         rng = np.random.default_rng([seed, stream])
@@ -145,6 +180,25 @@ def binarize(dataset: ImageDataset, seed: int = 0) -> ImageDataset:
     return dataclasses.replace(dataset, name=name, train=train, test=test, sha256=sha256)
 
 
+def _binarize_streamed(dataset: ImageDataset, seed: int) -> ImageDataset:
+    parts = dataset.train, dataset.test
+    bits, sha256 = image_folder.binarize(
+        dataset.scanned, [(part.images, part.labels) for part in parts], seed
+    )
+    train, test = (
+        dataclasses.replace(part, images=images) for part, images in zip(parts, bits, strict=True)
+    )
+    name = f"{dataset.name} binarized by seed {seed}"
+    return dataclasses.replace(dataset, name=name, train=train, test=test, sha256=sha256)
+
+
+def to_white(part: LabeledImages) -> LabeledImages:
+    """Returns binary images with 255 in place of 1."""
+    if isinstance(part.images, PackedImages):
+        return dataclasses.replace(part, images=part.images.with_white(255))
+    return dataclasses.replace(part, images=part.images * np.uint8(255))
+
+
 def _rendered() -> ImageDataset:
     train, test = (
         LabeledImages(*digits.render(count, RENDERED_SEED, stream=stream))
@@ -154,24 +208,40 @@ def _rendered() -> ImageDataset:
     return ImageDataset.of(train, test, digits.CLASSES, name=RENDERED, source=origin)
 
 
-def _folder(name: str) -> ImageDataset:
+def _folder(
+    name: str, data_dir: str | Path | None, config: ImageFilesConfig | None
+) -> ImageDataset:
     folder = paths.local(name, "dataset")
     # os.path, since pathlib raises where a name is too long to be one.
     if not name or not os.path.isdir(folder):
         found = "is a file" if name and os.path.isfile(folder) else "is no data set and no folder"
         raise sources.unknown(f"{name!r} {found}", name, NAMES, image_files.FOLDER)
-    loaded = image_files.read_folder(folder, at_least=MIN_IMAGES)
-    counts = np.bincount(loaded.labels)
-    alone = [name for name, count in zip(loaded.classes, counts, strict=False) if count < 2]
+    found = image_files.find(folder, at_least=MIN_IMAGES)
+    counts = np.bincount(found.labels)
+    alone = [name for name, count in zip(found.classes, counts, strict=False) if count < 2]
     if alone:
         named = ", ".join(alone[:MAX_NAMED]) + ", ..." * (len(alone) > MAX_NAMED)
         raise UserError(
             f"{folder}: one image only in {named}; every sub-folder is a class, which needs a "
             "training and a test image; without classes, put all images into one folder"
         )
-    images = LabeledImages(loaded.images, loaded.labels)
-    train, test = (images.take(index) for index in _split(loaded.labels))
-    return ImageDataset.of(train, test, loaded.classes, name=name, source=str(folder.resolve()))
+    parts, source = _split(found.labels), str(folder.resolve())
+    if config is not None and found.decoded_bytes() > config.max_in_memory:
+        scanned = image_folder.scan(folder, found, parts, data_dir)
+        images = LabeledImages(DecodedImages(found.files, scanned.shape), found.labels)
+        train, test = (images.take(index) for index in parts)
+        return ImageDataset(
+            name=name,
+            source=source,
+            sha256=scanned.sha256,
+            train=train,
+            test=test,
+            classes=found.classes,
+            scanned=scanned,
+        )
+    images = LabeledImages(found.read(), found.labels)
+    train, test = (images.take(index) for index in parts)
+    return ImageDataset.of(train, test, found.classes, name=name, source=source)
 
 
 def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

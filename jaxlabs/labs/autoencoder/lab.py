@@ -34,6 +34,7 @@ class AutoencoderRunConfig(RunConfig):
     dataset: str = setting(
         "mnist", "the path of a folder of images of one size", path_unless=images.NAMES
     )
+    files: images.ImageFilesConfig = group(images.ImageFilesConfig, section="data")
     data: ImageDataConfig = group(ImageDataConfig, section="data")
     model: autoencoder.AutoencoderConfig = group(autoencoder.AutoencoderConfig)
     latents: vae_latents.LatentEvalConfig = group(
@@ -105,7 +106,7 @@ PRESETS = {
 
 def load_data(config: AutoencoderRunConfig) -> DataModule:
     """Loads and binarizes the images."""
-    dataset = images.load(config.dataset, config.data_dir)
+    dataset = images.load(config.dataset, config.data_dir, files=config.files)
     return image_data(dataset, config.data, config.model.likelihood == "bernoulli")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlabs.config import Config, runtime
 from jaxlabs.data.dataset import DataModule
+from jaxlabs.data.image_stream import sample
 from jaxlabs.labs.autoencoder.pca_baseline import compare_with_pca
 from jaxlabs.labs.autoencoder.vae_likelihood import likelihood
 from jaxlabs.models import autoencoder
@@ -82,7 +83,7 @@ def measure(
         indices = np.random.default_rng(seed).permutation(test.count)[: config.iwae_eval_images]
         counts = config.iwae_samples, config.iwae_eval_samples
         return metrics | likelihood(model, params, test, counts, indices, seed)
-    return compare_with_pca(model, params, data.train.arrays["images"], images)
+    return compare_with_pca(model, params, sample(data.train.arrays["images"]), images)
 
 
 def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoencoder, Any]:

@@ -39,6 +39,7 @@ class DDPMRunConfig(RunConfig):
     dataset: str = setting(
         "mnist", "the path of a folder of images of one size", path_unless=images.NAMES
     )
+    files: images.ImageFilesConfig = group(images.ImageFilesConfig, section="data")
     num_eval_examples: int = positive(
         1000,
         "number of test images per evaluation during training",
@@ -124,7 +125,7 @@ PRESETS = {
 
 def load_data(config: DDPMRunConfig) -> DataModule:
     """Loads the images."""
-    dataset = images.load(config.dataset, config.data_dir)
+    dataset = images.load(config.dataset, config.data_dir, files=config.files)
     check_divisible(dataset.train.images.shape[1:], ddpm.NUM_POOLS)
     if config.model.class_conditional and not dataset.classes:
         raise ArgumentError(
