@@ -58,6 +58,7 @@ class Checkpoints:
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
             read_only=read_only,
             create=not read_only,
+            save_interval_steps=0 if read_only else 1,  # Orbax warns of another one that it ignores
         )
         self.path = path.absolute()
         self._reader = CheckpointReader(self.path, links=read_only)
