@@ -248,7 +248,7 @@ def test_the_reading_path_of_the_gpt_is_short():
         waiting -= path
     lines = {name: len(MODULES[name].read_text().splitlines()) for name in path}
     assert {"jaxlabs.layers.masks", "jaxlabs.layers.multi_head_attention"} < path
-    assert sum(lines.values()) <= 1200, lines
+    assert sum(lines.values()) <= 1450, lines
 
 
 def test_libraries_are_imported_only_in_their_layers():
