@@ -16,7 +16,7 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.devices import mesh_sharding
 from jaxlabs.training.optimizer_config import OptimizerConfig
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
@@ -27,19 +27,28 @@ VOCABULARY, EMBED_DIM, CONTEXT = 7, 5, 6
 
 
 class Toy(nn.Module):
-    """Embedding, one hidden layer with dropout, head; optionally with batch statistics."""
+    """Embedding, one hidden layer with dropout, head; optionally with batch statistics.
+
+    With `mlp_dim` there is a feed-forward network too, and all sizes but the vocabulary are even.
+    """
 
     dropout: float = 0.0
     statistics: bool = False
+    mlp_dim: int = 0
 
     @nn.compact
     def __call__(self, tokens, dropout_keys=None):
-        x = nn.Embed(VOCABULARY, EMBED_DIM, name="embedding")(tokens)
+        embed_dim = self.mlp_dim // 2 or EMBED_DIM
+        x = nn.Embed(VOCABULARY, embed_dim, name="embedding")(tokens)
+        if self.mlp_dim:
+            x = nn.Dense(embed_dim, name="down_proj")(
+                nn.relu(nn.Dense(self.mlp_dim, name="up_proj")(x))
+            )
         if self.statistics:
             mean = self.variable("batch_stats", "mean", jnp.zeros, (EMBED_DIM,))
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 mean.value = 0.9 * mean.value + 0.1 * x.mean((0, 1))
-        x = nn.tanh(nn.Dense(EMBED_DIM, name="block")(x))
+        x = nn.tanh(nn.Dense(embed_dim, name="block")(x))
         x = Dropout(self.dropout, name="dropout")(x, dropout_keys)
         return nn.Dense(VOCABULARY, name="head")(x)
 
@@ -98,8 +107,8 @@ def run_together():
 
 
 @functools.cache
-def _task(dropout, statistics, nonfinite_from):
-    model = Toy(dropout, statistics)
+def _task(dropout, statistics, nonfinite_from, mlp_dim=0):
+    model = Toy(dropout, statistics, mlp_dim)
     loss = functools.partial(toy_loss, nonfinite_from=nonfinite_from)
     tokens = np.zeros((1, CONTEXT), np.int32)
     return Task(model, lambda key: model.init(key, tokens), loss, build_train_step(loss))
@@ -107,10 +116,10 @@ def _task(dropout, statistics, nonfinite_from):
 
 @pytest.fixture(scope="session")
 def make_task():
-    """`make_task(dropout=0.0, statistics=False, nonfinite_from=None) -> Task`."""
+    """`make_task(dropout=0.0, statistics=False, nonfinite_from=None, mlp_dim=0) -> Task`."""
 
-    def make(*, dropout=0.0, statistics=False, nonfinite_from=None):
-        return _task(dropout, statistics, nonfinite_from)
+    def make(*, dropout=0.0, statistics=False, nonfinite_from=None, mlp_dim=0):
+        return _task(dropout, statistics, nonfinite_from, mlp_dim)
 
     return make
 
@@ -198,9 +207,9 @@ def make_config():
 
 @pytest.fixture(scope="session")
 def make_placement():
-    """`make_placement(count) -> MeshSharding`: data parallelism over `count` virtual devices."""
+    """`make_placement(count, mesh=None) -> MeshSharding` over `count` virtual devices."""
 
-    def make(count=1):
-        return data_parallel(jax.devices()[:count])
+    def make(count=1, mesh=None):
+        return mesh_sharding(mesh, jax.devices()[:count])
 
     return make

@@ -19,7 +19,7 @@ TIME_FIELDS = ("seconds", "steps_per_second")
 def start(make_task, make_data, make_config, make_placement):
     """`start(path, ...) -> (result, folder)`: trains in a run folder."""
 
-    def start(path, *, task=None, devices=1, sample=None, callbacks=(), **flags):
+    def start(path, *, task=None, devices=1, mesh=None, sample=None, callbacks=(), **flags):
         config = make_config(**flags)
         folder = RunFolder(path)
         folder.create()
@@ -28,7 +28,7 @@ def start(make_task, make_data, make_config, make_placement):
                 task or make_task(dropout=0.2),
                 make_data(),
                 config,
-                make_placement(devices),
+                make_placement(devices, mesh),
                 folder,
                 checkpoints,
                 {"data_spec": {}},
