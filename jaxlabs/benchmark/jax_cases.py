@@ -25,7 +25,12 @@ from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
 from jaxlabs.training.advance import Advance, step_inputs
 from jaxlabs.training.matmul_flops import matmul_flops
-from jaxlabs.training.precision import resolve_precision, with_precision
+from jaxlabs.training.precision import (
+    DTYPE_SETTING,
+    SETTING,
+    resolve_precision,
+    with_precision,
+)
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -204,11 +209,16 @@ def full_batch_gradient(
 
 def _build(
     setup: Setup, precision: str
-) -> tuple[RunConfig, devices.DataParallel, Task, TrainState]:
-    """Returns the config with its precision resolved, one device, task and state, as in a run."""
+) -> tuple[RunConfig, devices.MeshSharding, Task, TrainState]:
+    """Returns the config with its precision resolved, one device, task and state, as in a run.
+
+    Activations are float32, but on accelerators those of `bfloat16` are bfloat16, as PyTorch's.
+    """
     devices.start(setup.config.platform)
-    config = with_precision(setup.config, precision)
-    config = with_precision(config, resolve_precision(config, None))
+    narrow = precision == "bfloat16" and jax.default_backend() != "cpu"
+    dtype = "bfloat16" if narrow else "float32"
+    config = with_precision(setup.config, {SETTING: precision, DTYPE_SETTING: dtype})
+    config = with_precision(config, {SETTING: resolve_precision(config, None)})
     placement = devices.data_parallel(jax.devices()[:1])
     task = setup.build_task(config, setup.data_spec)
     return config, placement, task, initial_state(task, config, placement)

@@ -36,7 +36,7 @@ class Decoder(Protocol):
 
 
 def empty_carry(decoder: Decoder, params: Any, batch_size: int) -> Any:
-    """Returns `decoder.init_carry(batch_size)` with the float dtype of the parameters."""
+    """Returns `decoder.init_carry(batch_size)`; a float32 carry in the dtype of the parameters."""
 
     def is_float(leaf: jax.Array) -> bool:
         return jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -46,7 +46,9 @@ def empty_carry(decoder: Decoder, params: Any, batch_size: int) -> Any:
     if not floats:
         return carry
     dtype = jnp.result_type(*floats)
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, carry)
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, carry
+    )
 
 
 class _Loop(NamedTuple):

@@ -53,8 +53,8 @@ def attention_output(
     """
     # Cheaper than to scale the scores.
     query = query * query.shape[-1] ** -0.5
-    scores = einsum("bhqd,bhkd->bhqk", query, key, precision)
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    at_least_float32 = jnp.promote_types(query.dtype, jnp.float32)
+    scores = einsum("bhqd,bhkd->bhqk", query, key, precision, at_least_float32)
     if bias is not None:
         scores = scores + bias
     weights = masks.masked_softmax(scores, mask)

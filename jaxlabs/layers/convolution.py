@@ -6,11 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxlabs.layers.cpu import conv3x3 as cpu_conv3x3
 from jaxlabs.layers.cpu import dispatch, resize
 from jaxlabs.layers.initializers import FAN_IN_UNIFORM, PYTORCH, Initializer, uniform_init
 from jaxlabs.layers.matmul import dot_general, lax_precision
+from jaxlabs.layers.remat import keep_linear
 
 EPSILON = 1e-5
 
@@ -80,6 +82,7 @@ class Conv3x3(nn.Module):
     features: int  #: output channels
     kernel_init: Initializer = FAN_IN_UNIFORM  #: initializer of the kernel
     precision: str = "default"  #: see `jaxlabs.layers.matmul`
+    dtype: DTypeLike | None = None  #: of the result; see `jaxlabs.layers.dtypes`
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -88,8 +91,8 @@ class Conv3x3(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias_init = uniform_init((9 * x.shape[-1]) ** -0.5)
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel)
-        return conv3x3(x, kernel, self.precision) + bias[None, None, None, :]
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return keep_linear(conv3x3(x, kernel, self.precision)) + bias[None, None, None, :]
 
 
 class ResidualBlock(nn.Module):
@@ -106,6 +109,7 @@ class ResidualBlock(nn.Module):
     features: int  #: output channels
     groups: int = 8  #: number of groups of the group norms (Wu and He 2018); divides the features
     precision: str = "default"  #: see `jaxlabs.layers.matmul`
+    dtype: DTypeLike | None = None  #: of the result; see `jaxlabs.layers.dtypes`
 
     @nn.compact
     def __call__(self, x: jax.Array, time_emb: jax.Array) -> jax.Array:
@@ -113,12 +117,14 @@ class ResidualBlock(nn.Module):
 
         The embeddings of the images' timesteps are `time_emb [batch, time_embed_dim]`.
         """
-        convolve = functools.partial(Conv3x3, self.features, precision=self.precision)
-        norm = functools.partial(nn.GroupNorm, self.groups, epsilon=EPSILON)
+        options = {"precision": self.precision, "dtype": self.dtype}
+        convolve = functools.partial(Conv3x3, self.features, **options)
+        norm = functools.partial(nn.GroupNorm, self.groups, epsilon=EPSILON, dtype=self.dtype)
 
         def dense(x: jax.Array, name: str) -> jax.Array:
             return nn.Dense(
                 self.features,
+                dtype=self.dtype,
                 dot_general=dot_general(self.precision),
                 name=name,
                 **PYTORCH.dense(x.shape[-1]),

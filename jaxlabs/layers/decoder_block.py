@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+from jax.typing import DTypeLike
 
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import FeedForward
@@ -26,18 +27,19 @@ class DecoderBlock(nn.Module):
     positions: str = "none"
     dropout: float = 0.0  #: dropout rate of attention weights and sub-layer outputs
     precision: str = "default"  #: see `jaxlabs.layers.matmul`
+    dtype: DTypeLike | None = None  #: of the result; see `jaxlabs.layers.dtypes`
 
     def setup(self):
         options = {"embed_dim": self.embed_dim, "num_heads": self.num_heads, "length": self.length}
-        options |= {"dropout": self.dropout, "precision": self.precision}
-        self.attention_norm = build_norm("layernorm")
+        options |= {"dropout": self.dropout, "precision": self.precision, "dtype": self.dtype}
+        self.attention_norm = build_norm("layernorm", dtype=self.dtype)
         self.attention = MultiHeadAttention(positions=self.positions, **options)
         self.attention_dropout = Dropout(self.dropout)
-        self.memory_norm = build_norm("layernorm")
+        self.memory_norm = build_norm("layernorm", dtype=self.dtype)
         self.memory_attention = CrossAttention(**options)
         self.memory_dropout = Dropout(self.dropout)
-        self.ffn_norm = build_norm("layernorm")
-        self.ffn = FeedForward(self.mlp_dim, precision=self.precision)
+        self.ffn_norm = build_norm("layernorm", dtype=self.dtype)
+        self.ffn = FeedForward(self.mlp_dim, precision=self.precision, dtype=self.dtype)
         self.ffn_dropout = Dropout(self.dropout)
 
     def __call__(

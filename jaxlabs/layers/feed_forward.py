@@ -5,6 +5,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxlabs.layers.initializers import LINEN, TransformerInitializers
 from jaxlabs.layers.matmul import dot_general
@@ -37,6 +38,7 @@ class FeedForward(nn.Module):
     #: of both layers; the second one writes to the residual stream
     initializers: TransformerInitializers = LINEN
     precision: str = "default"  #: see `jaxlabs.layers.matmul`
+    dtype: DTypeLike | None = None  #: of the result; see `jaxlabs.layers.dtypes`
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -46,7 +48,10 @@ class FeedForward(nn.Module):
             raise ValueError(f"activation: {self.activation!r} is not one of {names}")
         init = self.initializers
         dense = functools.partial(
-            nn.Dense, use_bias=self.use_bias, dot_general=dot_general(self.precision)
+            nn.Dense,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            dot_general=dot_general(self.precision),
         )
         up_proj = dense(self.mlp_dim, name="up_proj", **init.dense(x.shape[-1]))
         options = {"kernel_init": init.residual, "bias_init": init.bias(self.mlp_dim)}

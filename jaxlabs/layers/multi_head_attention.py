@@ -8,15 +8,18 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxlabs.layers import positions
 from jaxlabs.layers.attention import attention_output
 from jaxlabs.layers.cpu.masked_attention import masked_attention
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.dtypes import cast
 from jaxlabs.layers.initializers import LINEN, Initializer, TransformerInitializers
 from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.matmul import dot_general, matmul
 from jaxlabs.layers.normalization import EPSILON
+from jaxlabs.layers.remat import keep_linear
 
 Mask = jax.Array | AttentionMask | None
 """A boolean mask (`layers.masks`), a causal or local mask that is not materialized, or no mask."""
@@ -63,6 +66,7 @@ class MultiHeadAttention(nn.Module):
     initializers: TransformerInitializers = LINEN
     dropout: float = 0.0  #: dropout rate of the attention weights
     precision: str = "default"  #: see `jaxlabs.layers.matmul`
+    dtype: DTypeLike | None = None  #: of the result; see `jaxlabs.layers.dtypes`
 
     def setup(self):
         if self.embed_dim % self.num_heads:
@@ -84,6 +88,7 @@ class MultiHeadAttention(nn.Module):
             use_bias=self.out_bias,
             kernel_init=self.initializers.residual,
             bias_init=bias_init,
+            dtype=self.dtype,
             dot_general=dot_general(self.precision),
         )
 
@@ -134,9 +139,11 @@ class MultiHeadAttention(nn.Module):
         needs three matrices.
         """
         kernel = jnp.concatenate([self.kernels[index] for index in which], axis=1)
-        y = matmul(x, kernel, self.precision)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        y = keep_linear(matmul(x, kernel, self.precision))
         if self.qkv_bias:
-            y = y + jnp.concatenate([self.biases[index] for index in which])[None, None, :]
+            bias = jnp.concatenate([self.biases[index] for index in which])
+            y = y + cast(bias, self.dtype)[None, None, :]
         heads = y.reshape(*x.shape[:2], len(which) * self.num_heads, -1).swapaxes(1, 2)
         split = jnp.split(heads, len(which), axis=1)
         if self.qk_norm:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlabs.layers.dtypes import at_least_float32
+
 
 def sinusoidal_embedding(length: int, embed_dim: int) -> np.ndarray:
     """Returns the position encoding of Vaswani et al. 2017, section 3.5, `[length, embed_dim]`.
@@ -41,13 +43,14 @@ def apply_rope(x: jax.Array, cosines: jax.Array, sines: jax.Array) -> jax.Array:
 
     A pair is element i of the first half and element i of the second half, as in GPT-NeoX. The
     paper pairs adjacent elements, which is the same layer with permuted kernel columns; halves need
-    no interleaving. Cosines and sines are rows of `rope_tables`, `[time, head_dim / 2]`.
+    no interleaving. Cosines and sines are rows of `rope_tables`, `[time, head_dim / 2]`. Computed
+    in at least float32.
     """
-    cosines, sines = cosines[None, None].astype(x.dtype), sines[None, None].astype(x.dtype)
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate(
-        [first * cosines - second * sines, second * cosines + first * sines], axis=-1
-    )
+    wide = at_least_float32(x)
+    cosines, sines = (table[None, None].astype(wide.dtype) for table in (cosines, sines))
+    first, second = jnp.split(wide, 2, axis=-1)
+    rotated = [first * cosines - second * sines, second * cosines + first * sines]
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
 def alibi_slopes(num_heads: int) -> np.ndarray:

@@ -11,10 +11,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxlabs.layers.cpu import dispatch
 from jaxlabs.layers.cpu.rnn_scan import rnn_scan
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.dtypes import at_least_float32, cast, output_precision
 from jaxlabs.layers.initializers import Initializer, uniform_init
 from jaxlabs.layers.matmul import matmul
 from jaxlabs.layers.rnn_cells import CELLS, State, Trace, cell_step, scan_cell
@@ -45,8 +47,12 @@ class RecurrentLayer(nn.Module):
     #: PyTorch's has
     candidate_bias: bool = True
     precision: str = "default"  #: see `jaxlabs.layers.matmul`
+    #: of the operands of matmuls; gates and states are in at least float32, as sums over time. See
+    #: `jaxlabs.layers.dtypes`
+    dtype: DTypeLike | None = None
 
     def setup(self):
+        self.matmul_precision = output_precision(self.precision, self.dtype)
         gates_size = len(CELLS[self.cell].gates) * self.hidden_size
         uniform = uniform_init(self.hidden_size**-0.5)
         orthogonal = functools.partial(_orthogonal_blocks, hidden_size=self.hidden_size)
@@ -72,10 +78,10 @@ class RecurrentLayer(nn.Module):
         """
 
         def on_cpu(*operands):
-            return rnn_scan(self.cell, self.reverse, self.precision, *operands)
+            return rnn_scan(self.cell, self.reverse, self.matmul_precision, *operands)
 
         def plain(*operands):
-            options = {"reverse": self.reverse, "precision": self.precision}
+            options = {"reverse": self.reverse, "precision": self.matmul_precision}
             states = scan_cell(self.cell, *operands, **options).states
             return states[0], tuple(each[0 if self.reverse else -1] for each in states)
 
@@ -90,7 +96,7 @@ class RecurrentLayer(nn.Module):
         The input is `x [batch, time, features]`, the `perturbations` of `scan_cell` are `[batch,
         time, hidden_size]` each; None: zeros.
         """
-        (state,) = zero_state(self.cell, self.hidden_size, 1, len(x), x.dtype)
+        (state,) = zero_state(self.cell, self.hidden_size, 1, len(x), at_least_float32(x).dtype)
         trace = scan_cell(
             self.cell,
             self.project_inputs(jnp.swapaxes(x, 0, 1)),
@@ -98,7 +104,7 @@ class RecurrentLayer(nn.Module):
             self.recurrent_bias,
             state,
             reverse=self.reverse,
-            precision=self.precision,
+            precision=self.matmul_precision,
             perturbations=jax.tree.map(lambda each: jnp.swapaxes(each, 0, 1), perturbations),
             stop_gate_gradients=stop_gate_gradients,
         )
@@ -107,12 +113,12 @@ class RecurrentLayer(nn.Module):
     def step(self, x: jax.Array, state: State) -> State:
         """Takes one step with `x [batch, features]`; returns the new state."""
         input_gates = self.project_inputs(x[None])[0]
-        kernel, bias = self.recurrent_kernel, self.recurrent_bias
-        return cell_step(self.cell, self.precision, input_gates, None, kernel, bias, state)[0]
+        operands = input_gates, None, self.recurrent_kernel, self.recurrent_bias, state
+        return cell_step(self.cell, self.matmul_precision, *operands)[0]
 
     def project_inputs(self, x: jax.Array) -> jax.Array:
         """Returns the input's part of all gates, `[..., gates * hidden_size]`."""
-        return matmul(x, self.input_kernel, self.precision) + self.bias[None, None, :]
+        return matmul(x, self.input_kernel, self.matmul_precision) + self.bias[None, None, :]
 
 
 class Recurrent(nn.Module):
@@ -130,6 +136,8 @@ class Recurrent(nn.Module):
     #: other parameters are uniform, except an LSTM's forget bias of 1 (Jozefowicz et al. 2015)
     recurrent_init: str = "uniform"
     precision: str = "default"  #: see `jaxlabs.layers.matmul`
+    #: of the output and of the operands of matmuls; the states are in at least float32
+    dtype: DTypeLike | None = None
 
     def setup(self):
         directions = 1 + self.bidirectional
@@ -141,6 +149,7 @@ class Recurrent(nn.Module):
                 reverse=number % directions == 1,
                 recurrent_init=self.recurrent_init,
                 precision=self.precision,
+                dtype=self.dtype,
             )
             for number in range(self.num_layers * directions)
         ]
@@ -176,7 +185,7 @@ class Recurrent(nn.Module):
         if x.shape[1] == 0:
             raise ValueError("a sequence of length 0 has no state to return; at least 1 step")
         if states is None:
-            layers, dtype = len(self.stack), jnp.result_type(x)
+            layers, dtype = len(self.stack), at_least_float32(x).dtype
             states = zero_state(self.cell, self.hidden_size, layers, x.shape[0], dtype)
         directions = 1 + self.bidirectional
         mask = None if mask is None else mask.T
@@ -188,6 +197,7 @@ class Recurrent(nn.Module):
             outputs, last = zip(*(layer(x, state, mask) for layer, state in pairs), strict=True)
             final_states += last
             x = jnp.concatenate(outputs, axis=-1) if self.bidirectional else outputs[0]
+            x = cast(x, self.dtype)
             if mask is not None:
                 x = jnp.where(mask[:, :, None], x, 0)
             if number < self.num_layers - 1:
@@ -208,7 +218,7 @@ class Recurrent(nn.Module):
         new_states = []
         for layer, state in zip(self.stack, states, strict=True):
             new_states.append(layer.step(x, state))
-            x = new_states[-1][0]
+            x = cast(new_states[-1][0], self.dtype)
         return x, tuple(new_states)
 
 

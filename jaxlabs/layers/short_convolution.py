@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def short_convolution(
@@ -46,6 +47,7 @@ class ShortConvolution(nn.Module):
     """`short_convolution` with a kernel of `size` initialized at zero: initially the identity."""
 
     size: int
+    dtype: DTypeLike | None = None  #: of the result; see `jaxlabs.layers.dtypes`
 
     @nn.compact
     def __call__(
@@ -58,4 +60,5 @@ class ShortConvolution(nn.Module):
         # Three axes, as a depthwise kernel has: optimizers treat kernels with two axes as matrices.
         shape = (self.size, 1, x.shape[-1])
         kernel = self.param("kernel", nn.initializers.zeros_init(), shape, jnp.float32)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         return short_convolution(x, kernel, conv_state, segments)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import flax.struct
 import jax
+from jax.typing import DTypeLike
 
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.feed_forward import FeedForward
@@ -53,13 +54,15 @@ class EncoderBlock(nn.Module):
     initializers: TransformerInitializers = LINEN
     dropout: float = 0.0
     precision: str = "default"
+    dtype: DTypeLike | None = None
     #: kernel size of the `ShortConvolution` before attention and before the feed-forward network;
     #: 1: no convolutions
     short_conv_width: int = 1
 
     def setup(self):
-        options = {"initializers": self.initializers, "precision": self.precision}
-        self.attention_norm = build_norm(self.norm, self.use_bias)
+        options = {"precision": self.precision, "dtype": self.dtype}
+        options["initializers"] = self.initializers
+        self.attention_norm = build_norm(self.norm, self.use_bias, self.dtype)
         self.attention = MultiHeadAttention(
             embed_dim=self.embed_dim,
             num_heads=self.num_heads,
@@ -72,12 +75,12 @@ class EncoderBlock(nn.Module):
             **options,
         )
         self.attention_dropout = Dropout(self.dropout)
-        self.ffn_norm = build_norm(self.norm, self.use_bias)
+        self.ffn_norm = build_norm(self.norm, self.use_bias, self.dtype)
         self.ffn = FeedForward(self.mlp_dim, self.activation, self.use_bias, **options)
         self.ffn_dropout = Dropout(self.dropout)
         if self.short_conv_width > 1:
-            self.attention_convolution = ShortConvolution(self.short_conv_width)
-            self.ffn_convolution = ShortConvolution(self.short_conv_width)
+            self.attention_convolution = ShortConvolution(self.short_conv_width, self.dtype)
+            self.ffn_convolution = ShortConvolution(self.short_conv_width, self.dtype)
 
     def __call__(
         self, x: jax.Array, mask: Mask = None, *, dropout_keys: jax.Array | None = None

@@ -101,17 +101,23 @@ class Autoencoder(nn.Module):
     def setup(self):
         config = self.config
         self.encoder = [self._dense(config.hidden_size) for _ in range(config.num_hidden_layers)]
-        self.z_mean = self._dense(config.latent_dim)
+        self.z_mean = self._output(config.latent_dim)
         if config.variational:
-            self.z_log_var = self._dense(config.latent_dim)
+            self.z_log_var = self._output(config.latent_dim)
         self.decoder = [self._dense(config.hidden_size) for _ in range(config.num_hidden_layers)]
-        self.output = self._dense(math.prod(self.shape))
+        self.output = self._output(math.prod(self.shape))
         if config.likelihood == "gaussian" and config.observation_std is None:
             self.log_scale = self.param("log_scale", nn.initializers.zeros_init(), (), jnp.float32)
 
     def _dense(self, features: int) -> nn.Dense:
         init = nn.initializers.glorot_uniform()
         multiply = dot_general(self.config.matmul_precision)
+        return nn.Dense(features, dtype=self.config.dtype, kernel_init=init, dot_general=multiply)
+
+    def _output(self, features: int) -> nn.Dense:
+        """Returns a layer whose result is in at least float32."""
+        init = nn.initializers.glorot_uniform()
+        multiply = dot_general(self.config.output_precision)
         return nn.Dense(features, kernel_init=init, dot_general=multiply)
 
     def __call__(self, x: jax.Array) -> jax.Array:

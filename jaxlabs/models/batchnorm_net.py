@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxlabs.config import positive, setting
 from jaxlabs.layers.batch_norm import BatchNorm
 from jaxlabs.layers.convolution import conv3x3, max_pool_2x2
+from jaxlabs.layers.dtypes import at_least_float32, cast
 from jaxlabs.layers.matmul import dot_general, matmul
 from jaxlabs.layers.normalization import build_norm
 from jaxlabs.losses.cross_entropy import cross_entropy_output
@@ -70,7 +71,7 @@ class NormNet(nn.Module):
         self.head = nn.Dense(
             self.num_classes,
             kernel_init=zeros,
-            dot_general=dot_general(self.config.matmul_precision),
+            dot_general=dot_general(self.config.output_precision),
         )
 
     def __call__(
@@ -118,17 +119,19 @@ class HiddenLayer(nn.Module):
         shape = (x.shape[-1], size) if dense else (3, 3, x.shape[-1], size)
         init = nn.initializers.variance_scaling(2.0 * config.init_gain**2, "fan_in", "normal")
         linear = matmul if dense else conv3x3
-        z = linear(x, self.param("kernel", init, shape, jnp.float32), config.matmul_precision)
-        self.sow("intermediates", "linear", z)
+        kernel = self.param("kernel", init, shape, jnp.float32)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=config.dtype)
+        z = linear(x, kernel, config.matmul_precision)
+        self.sow("intermediates", "linear", at_least_float32(z))
         if self.norm == "batch":
             norm = BatchNorm(axes=tuple(range(z.ndim - 1)), name="norm")
             z = norm(z, train=train, weights=weights, axis_name=axis_name)
         elif self.norm == "layer":
-            z = build_norm("layernorm")(z)
+            z = build_norm("layernorm", dtype=config.dtype)(z)
         else:
             bias = self.param("bias", nn.initializers.zeros_init(), (size,), jnp.float32)
-            z = z + bias.reshape((1,) * (z.ndim - 1) + (-1,))
-        self.sow("intermediates", "normalized", z)
+            z = z + cast(bias, config.dtype).reshape((1,) * (z.ndim - 1) + (-1,))
+        self.sow("intermediates", "normalized", at_least_float32(z))
         return nn.relu(z)
 
 

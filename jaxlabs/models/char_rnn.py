@@ -24,6 +24,7 @@ from jaxlabs.config import positive, setting
 from jaxlabs.decoding.adapters import RecurrentStepper
 from jaxlabs.decoding.generate import generate
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.dtypes import cast
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.rnn import RECURRENT_INITS, Recurrent, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, State
@@ -76,9 +77,10 @@ class CharRNN(nn.Module):
             dropout=config.dropout,
             recurrent_init=config.recurrent_init,
             precision=config.matmul_precision,
+            dtype=config.dtype,
         )
         self.output_dropout = Dropout(config.dropout)
-        self.head = nn.Dense(config.vocab_size, dot_general=dot_general(config.matmul_precision))
+        self.head = nn.Dense(config.vocab_size, dot_general=dot_general(config.output_precision))
 
     def __call__(
         self,
@@ -94,7 +96,7 @@ class CharRNN(nn.Module):
           states: initial states, from a previous call; None: zeros.
           dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
-        x = self.embedding_dropout(self.embedding(tokens), dropout_keys)
+        x = self.embedding_dropout(self._embed(tokens), dropout_keys)
         x, states = self.recurrent(x, states, dropout_keys=dropout_keys)
         return self.head(self.output_dropout(x, dropout_keys)), states
 
@@ -102,8 +104,11 @@ class CharRNN(nn.Module):
         self, tokens: jax.Array, states: tuple[State, ...]
     ) -> tuple[jax.Array, tuple[State, ...]]:
         """Returns logits `[batch, vocabulary]` after `tokens [batch]`, and the states."""
-        x, states = self.recurrent.step(self.embedding(tokens), states)
+        x, states = self.recurrent.step(self._embed(tokens), states)
         return self.head(x), states
+
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        return cast(self.embedding(tokens), self.config.dtype)
 
 
 def initial_states(config: CharRNNConfig, batch_size: int) -> tuple[State, ...]:

@@ -30,10 +30,12 @@ from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
+from jaxlabs.layers.dtypes import cast
 from jaxlabs.layers.initializers import PYTORCH
 from jaxlabs.layers.matmul import dot_general
+from jaxlabs.layers.remat import rematerialize
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
-from jaxlabs.models.model_config import ModelConfig
+from jaxlabs.models.model_config import ModelConfig, remat_setting
 from jaxlabs.training.step import build_train_step
 
 NUM_POOLS = 2
@@ -62,6 +64,7 @@ class UNetConfig(ModelConfig):
         aliases=("label_dropout",),
     )
     zero_init_output: bool = setting(False, "initialize the last convolution at zero")
+    remat: str = remat_setting()
 
     def check(self) -> None:
         if self.base_channels % self.num_groups:
@@ -87,24 +90,31 @@ class UNet(nn.Module):
         if config.class_conditional:
             # The last row is the null class of classifier-free guidance.
             self.class_embedding = nn.Embed(self.num_classes + 1, config.time_embed_dim)
-        self.input = Conv3x3(low, precision=config.matmul_precision)
+        self.input = Conv3x3(low, precision=config.matmul_precision, dtype=config.dtype)
         self.down_0, self.down_1 = self._block(low), self._block(high)
         self.middle = self._block(high)
         self.up_1, self.up_0 = self._block(low), self._block(low)
         if config.zero_init_output:
             self.output = nn.Dense(self.shape[-1], kernel_init=nn.initializers.zeros_init())
         else:
-            self.output = self._dense(low, self.shape[-1])
+            self.output = nn.Dense(
+                self.shape[-1],
+                dot_general=dot_general(config.output_precision),
+                **PYTORCH.dense(low),
+            )
 
     def _block(self, features: int) -> ResidualBlock:
-        return ResidualBlock(features, self.config.num_groups, self.config.matmul_precision)
+        config = self.config
+        block = rematerialize(ResidualBlock, config.remat)
+        return block(features, config.num_groups, config.matmul_precision, config.dtype)
 
     def _dense(self, fan_in: int, features: int) -> nn.Dense:
         multiply = dot_general(self.config.matmul_precision)
-        return nn.Dense(features, dot_general=multiply, **PYTORCH.dense(fan_in))
+        options = {"dtype": self.config.dtype, "dot_general": multiply}
+        return nn.Dense(features, **options, **PYTORCH.dense(fan_in))
 
     def __call__(self, x: jax.Array, t: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """Returns noise or v, `[batch, height, width, channels]`.
+        """Returns noise or v, `[batch, height, width, channels]`, in at least float32.
 
         Args:
           x: [batch, height, width, channels] noisy images.
@@ -128,7 +138,7 @@ class UNet(nn.Module):
         time_emb = self.time_output(nn.silu(self.time_hidden(jnp.asarray(table)[t])))
         if self.config.class_conditional:
             labels = jnp.full(t.shape, self.num_classes) if labels is None else labels
-            time_emb = time_emb + self.class_embedding(labels)
+            time_emb = time_emb + cast(self.class_embedding(labels), self.config.dtype)
         return time_emb
 
 

@@ -100,7 +100,7 @@ class DualEncoder(nn.Module):
         config = self.config
         self.image_encoder = ImageEncoder(config)
         self.text_encoder = TextEncoder(config)
-        multiply = dot_general(config.matmul_precision)
+        multiply = dot_general(config.output_precision)
         options = {"use_bias": False, "dot_general": multiply}
         self.image_projection = nn.Dense(config.projection_dim, **options)
         self.text_projection = nn.Dense(config.projection_dim, **options)
@@ -150,8 +150,7 @@ class ImageEncoder(nn.Module):
     config: DualEncoderConfig
 
     def setup(self):
-        config = self.config
-        self.convolutions = build_convolutions(config.channels, config.matmul_precision)
+        self.convolutions = build_convolutions(self.config)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `[batch, height / 4 * width / 4 * 3 * channels]` for pixels `x`."""

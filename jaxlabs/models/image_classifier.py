@@ -25,6 +25,7 @@ from jaxlabs import keys
 from jaxlabs.config import ArgumentError, positive
 from jaxlabs.layers.convolution import Conv3x3, max_pool_2x2
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.dtypes import at_least_float32
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
@@ -59,12 +60,12 @@ class ImageClassifier(nn.Module):
 
     def setup(self):
         config = self.config
-        self.convolutions = build_convolutions(config.channels, config.matmul_precision)
-        multiply = dot_general(config.matmul_precision)
-        he_normal = nn.initializers.he_normal()
-        self.hidden = nn.Dense(config.feature_dim, kernel_init=he_normal, dot_general=multiply)
+        self.convolutions = build_convolutions(config)
+        multiply, he_normal = dot_general(config.matmul_precision), nn.initializers.he_normal()
+        options = {"dtype": config.dtype, "kernel_init": he_normal, "dot_general": multiply}
+        self.hidden = nn.Dense(config.feature_dim, **options)
         self.dropout = Dropout(config.dropout)
-        self.head = nn.Dense(self.num_classes, dot_general=multiply)
+        self.head = nn.Dense(self.num_classes, dot_general=dot_general(config.output_precision))
 
     def __call__(self, x: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for pixels `x [batch, height, width, channels]`.
@@ -80,10 +81,11 @@ class ImageClassifier(nn.Module):
         return nn.relu(self.hidden(convolve(self.convolutions, x)))
 
 
-def build_convolutions(channels: int, precision: str) -> list[Conv3x3]:
-    """Returns three convolutions with one, two and three times as many channels."""
-    options = {"kernel_init": nn.initializers.he_normal(), "precision": precision}
-    return [Conv3x3(channels * times, **options) for times in (1, 2, 3)]
+def build_convolutions(config: Any) -> list[Conv3x3]:
+    """Returns three convolutions with one, two and three times `config.channels` channels."""
+    options = {"precision": config.matmul_precision, "dtype": config.dtype}
+    options["kernel_init"] = nn.initializers.he_normal()
+    return [Conv3x3(config.channels * times, **options) for times in (1, 2, 3)]
 
 
 def convolve(convolutions: Sequence[Conv3x3], x: jax.Array) -> jax.Array:
@@ -173,7 +175,10 @@ train_step = build_train_step(loss)
 
 @functools.partial(jax.jit, static_argnames="model")
 def predict(model: ImageClassifier, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns features `[batch, feature_dim]` and class probabilities `[batch, classes]`."""
+    """Returns features `[batch, feature_dim]` and class probabilities `[batch, classes]`.
+
+    Both are in at least float32.
+    """
     bound = model.bind({"params": params})
-    features = bound.features(to_float(images))
+    features = at_least_float32(bound.features(to_float(images)))
     return features, jax.nn.softmax(bound.head(features), axis=-1)

@@ -3,8 +3,26 @@
 import dataclasses
 from typing import Any, Self
 
-from jaxlabs.config import ArgumentError, Config, positive, setting
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxlabs.config import ArgumentError, Config, positive, runtime, setting
+from jaxlabs.layers.dtypes import output_precision
 from jaxlabs.layers.matmul import PRECISIONS
+from jaxlabs.layers.remat import REMAT
+
+
+def remat_setting() -> Any:
+    """Declares `remat`, one of `layers.remat.REMAT`."""
+    return runtime(
+        "none",
+        "what the backward pass recomputes to save memory: all of a block but its matmuls and"
+        " convolutions (blocks), all of a block (full); results change by rounding at most",
+        choices=REMAT,
+    )
+
+
+COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
 
 
 def matmul_precision_setting(default: str) -> Any:
@@ -65,6 +83,22 @@ class ModelConfig(Config):
     """Precision of a model."""
 
     matmul_precision: str = matmul_precision_setting("default")
+    compute_dtype: str = setting(
+        "auto",
+        "dtype of activations; auto: bfloat16 on TPUs and on GPUs of compute capability 8 and above"
+        " unless `matmul_precision` is highest, else float32",
+        choices=COMPUTE_DTYPES,
+    )
+
+    @property
+    def dtype(self) -> DTypeLike | None:
+        """`dtype` of the layers, see `jaxlabs.layers.dtypes`; `auto` is resolved by the run."""
+        return jnp.bfloat16 if self.compute_dtype == "bfloat16" else None
+
+    @property
+    def output_precision(self) -> str:
+        """Matmul precision of the layers whose result stays float32, such as logits."""
+        return output_precision(self.matmul_precision, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

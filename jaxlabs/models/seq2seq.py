@@ -32,9 +32,11 @@ from jaxlabs.layers import masks
 from jaxlabs.layers.attention import attention_output
 from jaxlabs.layers.decoder_block import DecoderBlock
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.dtypes import cast
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import build_norm
+from jaxlabs.layers.remat import rematerialize
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import cross_entropy_output, is_top1
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
@@ -74,7 +76,8 @@ class Seq2Seq(nn.Module):
         self.encoder = SequenceEncoder(
             config, self.source_vocab_size, self.source_length, bidirectional=True
         )
-        self.memory = nn.Dense(config.embed_dim, dot_general=dot_general(config.matmul_precision))
+        multiply = dot_general(config.matmul_precision)
+        self.memory = nn.Dense(config.embed_dim, dtype=config.dtype, dot_general=multiply)
         decoder = RNNAttentionDecoder if config.backbone in CELLS else TransformerDecoderStack
         self.decoder = decoder(config, self.target_vocab_size, self.target_length)
 
@@ -114,22 +117,24 @@ class RNNAttentionDecoder(nn.Module):
 
     def setup(self):
         config, embed_dim = self.config, self.config.embed_dim
-        dense = functools.partial(nn.Dense, dot_general=dot_general(config.matmul_precision))
+        multiply = dot_general(config.matmul_precision)
+        dense = functools.partial(nn.Dense, dtype=config.dtype, dot_general=multiply)
+        output = functools.partial(nn.Dense, dot_general=dot_general(config.output_precision))
         self.embedding = embedding(config, self.vocab_size)
         self.embedding_dropout = Dropout(config.dropout)
         self.recurrent = recurrent(config)
         states = config.depth * len(CELLS[config.backbone].state)
-        self.first_state = dense(states * embed_dim)
+        self.first_state = output(states * embed_dim)
         self.score = dense(embed_dim, use_bias=False)
         self.joined = dense(embed_dim)
         self.joined_dropout = Dropout(config.dropout)
-        self.head = dense(self.vocab_size)
+        self.head = output(self.vocab_size)
 
     def __call__(
         self, decoder_inputs: jax.Array, memory: Memory, *, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
         """Returns logits `[batch, time, vocab_size]`; the inputs are the targets, shifted right."""
-        x = self.embedding_dropout(self.embedding(decoder_inputs), dropout_keys)
+        x = self.embedding_dropout(self._embed(decoder_inputs), dropout_keys)
         x, _ = self.recurrent(x, self._initial_states(memory.summary), dropout_keys=dropout_keys)
         return self._logits(x, memory.vectors, memory.valid, dropout_keys)
 
@@ -140,9 +145,12 @@ class RNNAttentionDecoder(nn.Module):
 
     def decode_step(self, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
         """Takes `tokens [batch]`; returns the carry and logits `[batch, vocab_size]`."""
-        x, states = self.recurrent.step(self.embedding(tokens), carry["states"])
+        x, states = self.recurrent.step(self._embed(tokens), carry["states"])
         logits = self._logits(x[:, None], carry["memory"], carry["memory_valid"], None)[:, 0]
         return carry | {"states": states}, logits
+
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        return cast(self.embedding(tokens), self.config.dtype)
 
     def _initial_states(self, summary: jax.Array) -> Any:
         depth, per_layer = self.config.depth, len(CELLS[self.config.backbone].state)
@@ -180,9 +188,10 @@ class TransformerDecoderStack(nn.Module):
         self.embedding = embedding(config, self.vocab_size)
         self.embedding_dropout = Dropout(config.dropout)
         options = block_options(config, self.length)
-        self.blocks = [DecoderBlock(**options) for _ in range(config.depth)]
-        self.final_norm = build_norm("layernorm")
-        self.head = nn.Dense(self.vocab_size, dot_general=dot_general(config.matmul_precision))
+        block = rematerialize(DecoderBlock, config.remat)
+        self.blocks = [block(**options) for _ in range(config.depth)]
+        self.final_norm = build_norm("layernorm", dtype=config.dtype)
+        self.head = nn.Dense(self.vocab_size, dot_general=dot_general(config.output_precision))
 
     def __call__(
         self, decoder_inputs: jax.Array, memory: Memory, *, dropout_keys: jax.Array | None = None

@@ -25,12 +25,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
-from jaxlabs.config import setting
+from jaxlabs.config import ArgumentError, setting
 from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.dtypes import cast
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.normalization import build_norm
+from jaxlabs.layers.remat import rematerialize
 from jaxlabs.layers.rnn import Recurrent
 from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.layers.transformer import EncoderBlock
@@ -45,6 +47,7 @@ from jaxlabs.models.model_config import (
     mlp_dim_setting,
     num_heads_setting,
     num_layers_setting,
+    remat_setting,
 )
 from jaxlabs.training.step import build_train_step
 
@@ -67,6 +70,7 @@ class SequenceConfig(ModelConfig):
     mlp_dim: int = mlp_dim_setting(128)
     positions: str = setting("rotary", "position encoding of the Transformer", choices=POSITIONS)
     dropout: float = dropout_setting(0.0, "dropout rate of embeddings and between layers")
+    remat: str = remat_setting()
 
     @property
     def depth(self) -> int:
@@ -77,6 +81,9 @@ class SequenceConfig(ModelConfig):
     def check(self) -> None:
         if self.backbone == "transformer":
             check_heads(self.embed_dim, self.num_heads, self.positions)
+        elif self.remat != "none":
+            message = f"{self.remat} is not accepted with `backbone` {self.backbone}; none"
+            raise ArgumentError("remat", message)
 
 
 class SequenceClassifier(nn.Module):
@@ -93,7 +100,7 @@ class SequenceClassifier(nn.Module):
         self.encoder = SequenceEncoder(
             self.config, self.vocab_size, self.length, self.bidirectional
         )
-        multiply = dot_general(self.config.matmul_precision)
+        multiply = dot_general(self.config.output_precision)
         self.head = nn.Dense(len(self.labels), dot_general=multiply)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
@@ -116,8 +123,9 @@ class SequenceEncoder(nn.Module):
         self.embedding_dropout = Dropout(config.dropout)
         if config.backbone == "transformer":
             options = block_options(config, self.length)
-            self.blocks = [EncoderBlock(**options) for _ in range(config.depth)]
-            self.final_norm = build_norm("layernorm")
+            block = rematerialize(EncoderBlock, config.remat)
+            self.blocks = [block(**options) for _ in range(config.depth)]
+            self.final_norm = build_norm("layernorm", dtype=config.dtype)
         else:
             self.recurrent = recurrent(config, bidirectional=self.bidirectional)
 
@@ -138,7 +146,7 @@ class SequenceEncoder(nn.Module):
         valid = tokens != PADDING
         x = self.embedding(tokens)
         if self.config.backbone != "transformer":
-            x = self.embedding_dropout(x, dropout_keys)
+            x = self.embedding_dropout(cast(x, self.config.dtype), dropout_keys)
             x, states = self.recurrent(x, mask=valid, dropout_keys=dropout_keys)
             last = [state[0] for state in states[-1 - self.bidirectional :]]
             return x, jnp.concatenate(last, axis=-1)
@@ -167,6 +175,7 @@ def recurrent(config: SequenceConfig, *, bidirectional: bool = False) -> Recurre
         bidirectional=bidirectional,
         dropout=config.dropout,
         precision=config.matmul_precision,
+        dtype=config.dtype,
     )
 
 
@@ -180,6 +189,7 @@ def block_options(config: SequenceConfig, length: int) -> dict[str, Any]:
         "positions": config.positions,
         "dropout": config.dropout,
         "precision": config.matmul_precision,
+        "dtype": config.dtype,
     }
 
 
@@ -188,15 +198,18 @@ def add_positions(
 ) -> jax.Array:
     """Adds position encodings, from position `offset` on, to `x [batch, time, embed_dim]`.
 
+    The result is in the dtype of activations.
+
     Raises:
       ValueError: the sequence is empty or longer than `length`.
     """
     if not 1 <= x.shape[1] <= length:
         raise ValueError(f"a sequence of length {x.shape[1]} is not accepted; 1 to {length}")
     if config.positions == "rotary":  # applied in attention
-        return x
+        return cast(x, config.dtype)
     table = jnp.asarray(positions.sinusoidal_embedding(length, config.embed_dim))
-    return x + jax.lax.dynamic_slice_in_dim(table, offset, x.shape[1])[None]
+    x = x + jax.lax.dynamic_slice_in_dim(table, offset, x.shape[1])[None]
+    return cast(x, config.dtype)
 
 
 def loss(

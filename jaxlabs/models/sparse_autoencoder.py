@@ -16,16 +16,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import ArgumentError, Config, positive, setting
+from jaxlabs.config import ArgumentError, positive, setting
 from jaxlabs.layers.matmul import matmul
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.losses.sparsity import k_sparse, kl_sparsity
-from jaxlabs.models.model_config import matmul_precision_setting
+from jaxlabs.models.model_config import ModelConfig, matmul_precision_setting
 from jaxlabs.training.step import build_train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseAutoencoderConfig(Config):
+class SparseAutoencoderConfig(ModelConfig):
     """Sizes and weights of the cost; the defaults are those of the lecture notes."""
 
     patch_size: int = positive(8, "side length of a square patch, in pixels")
@@ -70,7 +70,7 @@ class SparseAutoencoder(nn.Module):
         visible, hidden = config.visible, config.hidden_size
         zeros = nn.initializers.zeros_init()
         kernel = self.param("encoder_kernel", _uniform, (visible, hidden), jnp.float32)
-        z = matmul(x, kernel, config.matmul_precision)
+        z = matmul(x, kernel, config.output_precision)
         z = nn.sigmoid(z + self.param("encoder_bias", zeros, (hidden,), jnp.float32)[None, :])
         if config.k_sparse is not None:
             z = k_sparse(z, config.k_sparse)
@@ -78,7 +78,7 @@ class SparseAutoencoder(nn.Module):
             decoder_kernel = kernel.T
         else:
             decoder_kernel = self.param("decoder_kernel", _uniform, (hidden, visible), jnp.float32)
-        output = matmul(z, decoder_kernel, config.matmul_precision)
+        output = matmul(z, decoder_kernel, config.output_precision)
         bias = self.param("decoder_bias", zeros, (visible,), jnp.float32)
         return z, nn.sigmoid(output + bias[None, :])
 

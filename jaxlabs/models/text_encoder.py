@@ -28,10 +28,12 @@ from jaxlabs.data.tokenizers import UNKNOWN
 from jaxlabs.data.vocab import PADDING
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.dtypes import at_least_float32, cast
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import PYTORCH
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.layers.normalization import build_norm
+from jaxlabs.layers.remat import rematerialize
 from jaxlabs.layers.transformer import EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy, is_top1
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
@@ -43,6 +45,7 @@ from jaxlabs.models.model_config import (
     mlp_dim_setting,
     num_heads_setting,
     num_layers_setting,
+    remat_setting,
 )
 from jaxlabs.training.step import build_train_step
 
@@ -73,6 +76,7 @@ class TextEncoderConfig(TokenModelConfig):
         aliases=("embedding_stddev",),
     )
     dropout: float = dropout_setting(0.0)
+    remat: str = remat_setting()
 
     def check(self) -> None:
         check_heads(self.embed_dim, self.num_heads, self.positions)
@@ -112,14 +116,19 @@ class TextClassifier(nn.Module):
         self.word_dropout = Dropout(config.word_dropout)
         self.encoder = TextEncoder(config)
         self.head_dropout = Dropout(config.head_dropout)
-        self.hidden = self._dense(config.embed_dim, config.hidden_size)
-        self.head = self._dense(config.hidden_size, config.num_classes)
+        self.hidden = nn.Dense(
+            config.hidden_size,
+            dtype=config.dtype,
+            dot_general=dot_general(config.matmul_precision),
+            **PYTORCH.dense(config.embed_dim),
+        )
+        self.head = nn.Dense(
+            config.num_classes,
+            dot_general=dot_general(config.output_precision),
+            **PYTORCH.dense(config.hidden_size),
+        )
         if config.ngram_hash_buckets:
             self.wide_logits = HashedBigramLogits(config.ngram_hash_buckets, config.num_classes)
-
-    def _dense(self, fan_in: int, features: int) -> nn.Dense:
-        multiply = dot_general(self.config.matmul_precision)
-        return nn.Dense(features, dot_general=multiply, **PYTORCH.dense(fan_in))
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns logits `[batch, classes]` for `tokens [batch, time]`.
@@ -152,8 +161,9 @@ class TextEncoder(nn.Module):
                 config.context_length, config.embed_dim, embedding_init=normal
             )
         self.embedding_dropout = Dropout(config.dropout)
+        block = rematerialize(EncoderBlock, config.remat)
         self.blocks = [
-            EncoderBlock(
+            block(
                 embed_dim=config.embed_dim,
                 num_heads=config.num_heads,
                 mlp_dim=config.mlp_dim,
@@ -163,11 +173,12 @@ class TextEncoder(nn.Module):
                 initializers=PYTORCH,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
+                dtype=config.dtype,
             )
             for _ in range(config.num_layers)
         ]
         if config.pre_norm:
-            self.final_norm = build_norm("layernorm")
+            self.final_norm = build_norm("layernorm", dtype=config.dtype)
 
     def __call__(self, tokens: jax.Array, *, dropout_keys: jax.Array | None = None) -> jax.Array:
         """Returns `[batch, time, embed_dim]` for `tokens [batch, time]`.
@@ -193,8 +204,10 @@ class TextEncoder(nn.Module):
             raise ValueError(f"{time} tokens do not fit into a context of {config.context_length}")
         x = self.embedding(tokens)
         if config.positions == "learned":
-            return x + self.position_embedding.embedding[None, :time]
-        return x + jnp.asarray(positions.sinusoidal_embedding(time, config.embed_dim))[None]
+            x = x + self.position_embedding.embedding[None, :time]
+        else:
+            x = x + jnp.asarray(positions.sinusoidal_embedding(time, config.embed_dim))[None]
+        return cast(x, config.dtype)
 
 
 class HashedBigramLogits(nn.Module):
@@ -233,9 +246,9 @@ class HashedBigramLogits(nn.Module):
 def masked_mean(vectors: jax.Array, valid: jax.Array) -> jax.Array:
     """Returns the mean `[batch, embed_dim]` of the valid `vectors [batch, time, embed_dim]`.
 
-    It is 0 where all of `valid [batch, time]` are False.
+    It is 0 where all of `valid [batch, time]` are False, and in at least float32.
     """
-    total = jnp.sum(jnp.where(valid[:, :, None], vectors, 0), axis=1)
+    total = jnp.sum(jnp.where(valid[:, :, None], at_least_float32(vectors), 0), axis=1)
     return total / jnp.maximum(valid.sum(axis=1, keepdims=True), 1).astype(total.dtype)
 
 

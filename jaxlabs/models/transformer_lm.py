@@ -28,11 +28,13 @@ from jaxlabs.decoding.adapters import TransformerStepper
 from jaxlabs.decoding.generate import generate
 from jaxlabs.layers import masks, positions
 from jaxlabs.layers.dropout import Dropout
+from jaxlabs.layers.dtypes import cast
 from jaxlabs.layers.feed_forward import ACTIVATIONS
 from jaxlabs.layers.initializers import INITS, transformer_initializers
 from jaxlabs.layers.matmul import dot_general, matmul
 from jaxlabs.layers.multi_head_attention import empty_cache
 from jaxlabs.layers.normalization import NORMS, build_norm
+from jaxlabs.layers.remat import rematerialize
 from jaxlabs.layers.transformer import BlockCache, EncoderBlock
 from jaxlabs.losses.cross_entropy import cross_entropy_output
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
@@ -44,6 +46,7 @@ from jaxlabs.models.model_config import (
     mlp_dim_setting,
     num_heads_setting,
     num_layers_setting,
+    remat_setting,
 )
 from jaxlabs.training.step import build_train_step
 
@@ -97,6 +100,7 @@ class TransformerLMConfig(TokenModelConfig):
     )
     zero_init_residual: bool = setting(False, "initialize the residual projections at zero")
     dropout: float = dropout_setting(0.2)
+    remat: str = remat_setting()
 
     def check(self) -> None:
         check_heads(self.embed_dim, self.num_heads, self.positions)
@@ -126,8 +130,9 @@ class TransformerLM(nn.Module):
         causal = masks.AttentionMask(window=config.attention_window)
         self.mask = None if config.no_causal_mask else causal
         self.embedding_dropout = Dropout(config.dropout)
+        block = rematerialize(EncoderBlock, config.remat)
         self.blocks = [
-            EncoderBlock(
+            block(
                 embed_dim=config.embed_dim,
                 num_heads=config.num_heads,
                 mlp_dim=config.mlp_dim,
@@ -142,17 +147,18 @@ class TransformerLM(nn.Module):
                 initializers=init,
                 dropout=config.dropout,
                 precision=config.matmul_precision,
+                dtype=config.dtype,
                 short_conv_width=config.short_conv_width,
             )
             for _ in range(config.num_layers)
         ]
         if config.pre_norm:
-            self.final_norm = build_norm(config.norm, config.bias)
+            self.final_norm = build_norm(config.norm, config.bias, config.dtype)
         if not config.tie_embeddings:
             self.head = nn.Dense(
                 config.vocab_size,
                 use_bias=config.bias,
-                dot_general=dot_general(config.matmul_precision),
+                dot_general=dot_general(config.output_precision),
                 **init.dense(config.embed_dim),
             )
 
@@ -185,10 +191,14 @@ class TransformerLM(nn.Module):
     def empty_caches(self, batch_size: int) -> list[BlockCache]:
         """Returns the empty caches of all blocks."""
         config, zeros = self.config, None
+        dtype = config.dtype or jnp.float32
         if config.short_conv_width > 1:
-            zeros = jnp.zeros((batch_size, config.short_conv_width - 1, config.embed_dim))
-        sizes = (config.num_heads, config.context_length, config.embed_dim)
-        return [BlockCache(empty_cache(batch_size, *sizes), (zeros, zeros))] * config.num_layers
+            shape = (batch_size, config.short_conv_width - 1, config.embed_dim)
+            zeros = jnp.zeros(shape, dtype)
+        cache = empty_cache(
+            batch_size, config.num_heads, config.context_length, config.embed_dim, dtype
+        )
+        return [BlockCache(cache, (zeros, zeros))] * config.num_layers
 
     def prefill(self, tokens: jax.Array) -> list[BlockCache]:
         """Returns the caches after `tokens [batch, time]` from position 0."""
@@ -226,13 +236,14 @@ class TransformerLM(nn.Module):
         elif config.positions == "learned":
             table = self.position_embedding.embedding
         else:
-            return x
-        return x + jax.lax.dynamic_slice_in_dim(jnp.asarray(table), offset, time)[None]
+            return cast(x, config.dtype)
+        x = x + jax.lax.dynamic_slice_in_dim(jnp.asarray(table), offset, time)[None]
+        return cast(x, config.dtype)
 
     def _logits(self, x: jax.Array) -> jax.Array:
         x = self.final_norm(x) if self.config.pre_norm else x
         if self.config.tie_embeddings:
-            return matmul(x, self.embedding.embedding.T, self.config.matmul_precision)
+            return matmul(x, self.embedding.embedding.T, self.config.output_precision)
         return self.head(x)
 
 

@@ -10,7 +10,7 @@ from jaxlabs.runner.lab import Invocation, Lab
 from jaxlabs.training import devices
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.optimizer_config import FULL_BATCH
-from jaxlabs.training.precision import with_precision
+from jaxlabs.training.precision import STRICT, with_precision
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task, require_trainable
 
@@ -52,7 +52,7 @@ def make_setup(invocation: Invocation) -> Setup:
     given = own | invocation.overrides
     small = {} if given.get("optimizer") in FULL_BATCH else SMALL
     values = own | small | invocation.overrides | SHORT
-    config = with_precision(lab.config_class.from_flat(values), "highest")
+    config = with_precision(lab.config_class.from_flat(values), STRICT)
     data = lab.load_data(config)
     task = lab.build_task(config, data.data_spec)
     require_trainable(task, config, data.train)

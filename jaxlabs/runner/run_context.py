@@ -75,8 +75,8 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     require_divides(config, placement)
     require_tracker(config.track)
     data = invocation.lab.load_data(config)
-    chosen = precision.resolve_precision(config, _stored_precision(invocation))
-    task = invocation.lab.build_task(precision.with_precision(config, chosen), data.data_spec)
+    tuned = precision.resolve(config, _stored_precision(invocation))
+    task = invocation.lab.build_task(precision.with_precision(config, tuned), data.data_spec)
     require_trainable(task, config, data.train)
     require_own_settings(task, invocation.overrides)
     if invocation.mode == "lr_range":
@@ -84,7 +84,6 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     read = None
     if config.init_from is not None:  # once; a resumed run does not need them
         read = functools.cache(functools.partial(load_weights, config.init_from))
-    tuned = {precision.SETTING: chosen}
     tokens = eval_budget.tokens_per_evaluation(config, data)
     tuned |= {} if tokens is None else {eval_budget.SETTING: tokens}
     with open_run(invocation, config, data, task, tuned=tuned, read_weights=read) as folder:
@@ -197,8 +196,8 @@ def restore(invocation: Invocation) -> Restored:
         checkpoints.require_run(type(config), stored)
         step = _step(invocation.checkpoint, folder, steps)
         data_spec = _readable_data_spec(checkpoints, [one for one in steps if one <= step])
-        chosen = precision.resolve_precision(config, _stored_precision(invocation))
-        task = invocation.lab.build_task(precision.with_precision(config, chosen), data_spec)
+        tuned = precision.resolve(config, _stored_precision(invocation))
+        task = invocation.lab.build_task(precision.with_precision(config, tuned), data_spec)
         state = checkpoints.restore(inference_state(task, config, placement), at_most=step)
     if isinstance(invocation.checkpoint, int) and state.step != step:
         message = f"the one of step {step} in {folder.path} is damaged; latest, or another step"
@@ -245,14 +244,16 @@ def _require_lab(stored: dict[str, Any], invocation: Invocation) -> None:
         raise ArgumentError("workdir", f"{path} holds a run of {stored['experiment']}; {accepted}")
 
 
-def _stored_precision(invocation: Invocation) -> str | None:
-    """Returns the resolved `matmul_precision` of the stored run; None for a new run."""
+def _stored_precision(invocation: Invocation) -> dict[str, Any] | None:
+    """Returns what `precision.resolve` resolved for the stored run; None for a new run."""
     folder = invocation.folder()
     if invocation.overwrite or not folder.exists():
         return None
     stored = folder.read_config()
     tuned = stored.get("tuned", stored["settings"])
-    return canonical(invocation.lab.config_class, tuned).get(precision.SETTING)
+    tuned = canonical(invocation.lab.config_class, tuned)
+    names = (precision.SETTING, precision.DTYPE_SETTING)
+    return {name: tuned[name] for name in names if name in tuned}
 
 
 def _read_run(invocation: Invocation) -> dict[str, Any]:

@@ -1,8 +1,13 @@
-"""Resolves `--matmul_precision=bfloat16`: bfloat16 matmuls where this CPU runs them faster."""
+"""Resolves the precision of a run: `--compute_dtype=auto`, `--matmul_precision=bfloat16` on CPUs.
+
+What a new run resolves is stored with it, and a resumed run keeps it, on any machine.
+"""
 
 import functools
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +16,7 @@ from jax.experimental import multihost_utils
 
 from jaxlabs.config import Config
 from jaxlabs.layers.matmul import matmul
+from jaxlabs.training.optimizer_config import FULL_BATCH
 
 ROWS, INPUTS, OUTPUTS = 2048, 384, 1536
 """Shape of the timed matmul: a feed-forward layer of the reference GPT on eight sequences."""
@@ -18,6 +24,57 @@ ROWS, INPUTS, OUTPUTS = 2048, 384, 1536
 REPEATS = 5
 
 SETTING = "matmul_precision"
+DTYPE_SETTING = "compute_dtype"
+
+MIN_CAPABILITY = 8
+"""Compute capability from which NVIDIA GPUs multiply bfloat16."""
+
+
+def resolve(config: Config, stored: Mapping[str, Any] | None) -> dict[str, str]:
+    """Returns the resolved settings of a run, by name.
+
+    Args:
+      config: the settings, with or without those of the precision.
+      stored: the resolved settings of a run that is resumed, else None.
+    """
+    kept = {} if stored is None else stored
+    chosen = {SETTING: resolve_precision(config, kept.get(SETTING))}
+    if DTYPE_SETTING in config.flat():
+        chosen[DTYPE_SETTING] = resolve_dtype(config, stored)
+    return chosen
+
+
+def resolve_dtype(config: Config, stored: Mapping[str, Any] | None) -> str:
+    """Returns the `compute_dtype` of a run: `float32` or `bfloat16`.
+
+    `auto` is bfloat16 on devices with fast bfloat16 matmuls. It is float32 where the settings ask
+    for more: with `--matmul_precision=highest`, or with a full-batch optimizer, whose line search
+    compares losses that differ in late digits. The runs of versions without the setting were
+    float32. A new run on an accelerator prints one line.
+
+    Args:
+      config: the settings, with `compute_dtype`.
+      stored: see `resolve`.
+    """
+    settings = config.flat()
+    if settings[DTYPE_SETTING] != "auto":
+        return settings[DTYPE_SETTING]
+    if stored is not None:
+        return stored.get(DTYPE_SETTING, "float32")
+    device = jax.devices()[0]
+    exact = settings.get(SETTING) == "highest" or settings.get("optimizer") in FULL_BATCH
+    chosen = "bfloat16" if not exact and has_fast_bfloat16(device) else "float32"
+    if device.platform != "cpu" and jax.process_index() == 0:
+        print(f"compute_dtype: {chosen} on {device.device_kind}", file=sys.stderr)
+    return chosen
+
+
+def has_fast_bfloat16(device: Any) -> bool:
+    """Whether a `jax.Device` is a TPU, or a GPU of compute capability 8 and above."""
+    if device.platform != "gpu":
+        return device.platform == "tpu"
+    major = str(device.compute_capability).partition(".")[0]  # "gfx90a" on AMD's
+    return major.isdecimal() and int(major) >= MIN_CAPABILITY
 
 
 def resolve_precision(config: Config, stored: str | None) -> str:
@@ -48,10 +105,15 @@ def resolve_precision(config: Config, stored: str | None) -> str:
     return chosen
 
 
-def with_precision(config: Config, chosen: str) -> Config:
-    """Returns the settings with the resolved `matmul_precision`, if they have it."""
+def with_precision(config: Config, chosen: Mapping[str, str]) -> Config:
+    """Returns the settings with the resolved ones, as far as they have them."""
     settings = config.flat()
-    return type(config).from_flat(settings | {SETTING: chosen}) if SETTING in settings else config
+    known = {name: value for name, value in chosen.items() if name in settings}
+    return type(config).from_flat(settings | known) if known else config
+
+
+STRICT = {SETTING: "highest", DTYPE_SETTING: "float32"}
+"""The precision of checks and references: float32 throughout."""
 
 
 def measure(rows: int = ROWS, inputs: int = INPUTS, outputs: int = OUTPUTS) -> dict[str, float]:

@@ -14,7 +14,7 @@ from jaxlabs.benchmark.worker import Work
 from jaxlabs.data.batches import Examples, batch_at
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.training import devices
-from jaxlabs.training.precision import with_precision
+from jaxlabs.training.precision import STRICT, with_precision
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
 from jaxlabs.training.trainer import inference_state
@@ -24,7 +24,7 @@ def full_batch_training(setup: Setup, load_data: Callable[[Any], DataModule]) ->
     """Trains our model to convergence with scipy's L-BFGS-B."""
     config = setup.config
     devices.start(config.platform)
-    task, data = setup.build_task(with_precision(config, "highest"), {}), load_data(config)
+    task, data = setup.build_task(with_precision(config, STRICT), {}), load_data(config)
     initial = inference_state(task, config, devices.data_parallel(jax.devices()[:1]))
     metrics = {}
 

@@ -146,8 +146,8 @@ def block_local_attention(
     visible = masks.visible(distance, size, causal=mask.causal)
 
     def attend(subchunk, query, key, value, valid, *segments):
-        scores = einsum("bhnqd,bhnkd->bhnqk", query, key, precision)
-        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        at_least_float32 = jnp.promote_types(query.dtype, jnp.float32)
+        scores = einsum("bhnqd,bhnkd->bhnqk", query, key, precision, at_least_float32)
         if slopes is not None:
             bias = slopes[:, None, None] * np.abs(distance)[None].astype(slopes.dtype)
             scores = scores - bias[None, :, None]

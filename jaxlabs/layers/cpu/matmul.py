@@ -77,8 +77,9 @@ def kernel_gradient(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Ar
     `precision` is one of `jaxlabs.layers.matmul.PRECISIONS`.
     """
     x, gradient = (side.reshape(-1, side.shape[-1]) for side in (x, gradient))
-    if precision == "bfloat16":
-        return bf16_kernel_gradient(x, gradient).astype(jnp.promote_types(x.dtype, gradient.dtype))
+    dtype = jnp.promote_types(x.dtype, gradient.dtype)
+    if precision == "bfloat16" or dtype == jnp.bfloat16:
+        return bf16_kernel_gradient(x, gradient).astype(dtype)
     strict = lax.Precision.HIGHEST if precision == "highest" else None
     return computed_transposed(jnp.dot(x.T, gradient, precision=strict))
 
