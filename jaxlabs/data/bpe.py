@@ -223,9 +223,11 @@ def trained(
             content = _train(parts, vocab_size)
             if progress:
                 size, took = sum(map(len, parts)), time.perf_counter() - start
+                count = BPETokenizer(content).vocab_size
+                tokens = f"{count:,} tokens" + ", all that repeat," * (count < vocab_size)
                 kept = f"kept in {path}" if writable else f"not kept: {cache} cannot be written"
                 print(
-                    f"tokenizer: BPE of {vocab_size:,} tokens trained on {size:,} characters"
+                    f"tokenizer: BPE of {tokens} trained on {size:,} characters"
                     f" in {took:.1f} s, {kept}",
                     file=sys.stderr,
                 )

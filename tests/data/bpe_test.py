@@ -166,7 +166,13 @@ def test_bytes_of_a_vocabulary_are_those_of_the_library():
 def test_training_is_deterministic_and_of_the_wanted_size(trained, tmp_path):
     assert bpe.trained([TEXT], 400, tmp_path, progress=False) == trained
     assert bpe.trained([TEXT], 300, tmp_path, progress=False).vocab_size == 300
-    assert bpe.trained(["aab aab"], 400, tmp_path, progress=False).vocab_size < 262
+
+
+def test_a_short_text_has_fewer_tokens_and_the_line_says_so(tmp_path, capsys):
+    size = bpe.trained(["aab aab"], 400, tmp_path).vocab_size
+    assert size < 262
+    start = f"tokenizer: BPE of {size} tokens, all that repeat, trained on 7 characters in "
+    assert capsys.readouterr().err.startswith(start)
 
 
 def test_cached_tokenizer_is_not_trained_again(tmp_path, monkeypatch, capsys):
