@@ -218,12 +218,13 @@ def test_differences_include_only_identity_settings():
 def test_path_settings_exclude_data_set_names():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Reader(Config):
-        dataset: str = setting("mnist", "data", path_unless=("mnist", "markov"))
+        dataset: str = setting("mnist", "data", path_unless=("mnist", "markov", "bpe:*"))
         home: str | None = setting(None, "folder", path_unless=())
         kind: str = setting("gru", "cell")
 
     assert config_lib.path_settings(Reader, Reader().flat()) == {}
     assert config_lib.path_settings(Reader, Reader(dataset="markov", kind="a/b").flat()) == {}
+    assert config_lib.path_settings(Reader, Reader(dataset="bpe:4096").flat()) == {}
     given = {"dataset": "a.txt", "home": "."}
     assert config_lib.path_settings(Reader, Reader(**given).flat()) == given
 

@@ -191,9 +191,8 @@ def label_sides(
     axes.xaxis.tick_top()
     axes.tick_params(pad=1)
     rotated = any(len(label) > 1 for label in columns)
-    plain = {"fontsize": size, "parse_math": False}  # a token may have two dollar signs
-    axes.set_xticks(np.arange(len(columns)), columns, rotation=90 * rotated, **plain)
-    axes.set_yticks(np.arange(len(rows)), rows, **plain)
+    axes.set_xticks(np.arange(len(columns)), columns, fontsize=size, rotation=90 * rotated)
+    axes.set_yticks(np.arange(len(rows)), rows, fontsize=size)
 
 
 def plot_map(axes: Axes, weights: np.ndarray) -> "AxesImage":

@@ -109,10 +109,10 @@ def test_single_head_is_enlarged_once():
 
 
 def test_close_up_shows_whitespace_and_literal_dollars():
-    arrays = attention_of(labels=[" ", "\n", "$", "$"])
+    arrays = attention_of(labels=[" $x$", "\n\n", "a\tb", "$"])
     axes = attention_plots.attention(arrays)[1].figure.axes[0]
     shown = [label.get_text() for label in axes.get_xticklabels()]
-    assert shown == ["␣", "↵", "$", "$"]
+    assert shown == ["␣$x$", "↵↵", "a⇥b", "$"]
     assert not any(label.get_parse_math() for label in axes.get_xticklabels())
 
 
