@@ -145,7 +145,7 @@ def _train(invocation: Invocation, context: RunContext, checkpoints: Checkpoints
     return Trainer(
         task=context.task,
         data=data,
-        config=config,
+        config=context.tuned_config,
         placement=context.placement,
         folder=context.folder,
         checkpoints=checkpoints,
@@ -195,7 +195,7 @@ def _finish(
 
 def _lr_range(invocation: Invocation) -> None:
     with open_training(invocation) as context:
-        curve = range_test(context.task, context.data, context.config, context.placement)
+        curve = range_test(context.task, context.data, context.tuned_config, context.placement)
         if devices.is_main_process():
             context.folder.write_arrays("lr_range", **curve)
             report = write_report(context.folder, invocation.lab)
@@ -207,7 +207,7 @@ def _replay(invocation: Invocation) -> None:
         values = replay(
             context.task,
             context.data,
-            context.config,
+            context.tuned_config,
             context.placement,
             checkpoints,
             invocation.replay_step,
@@ -254,8 +254,9 @@ def evaluate(context: RunContext, state: TrainState) -> dict[str, dict[str, floa
     Raises:
       UserError: the evaluation batch does not divide over the devices.
     """
-    require_divides(context.config, context.placement)
-    evaluator = Evaluator(context.task, context.placement, context.config, context.data)
+    config = context.tuned_config
+    require_divides(config, context.placement)
+    evaluator = Evaluator(context.task, context.placement, config, context.data)
     sets = context.data.eval_sets | context.data.final_eval_sets()
     return {
         split: evaluator(state, context.placement.replicate(examples))

@@ -14,7 +14,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import lab_source
 from jaxlabs.runner.description import describe
 from jaxlabs.runner.lab import Invocation, StudyData
-from jaxlabs.training import devices, eval_budget, precision
+from jaxlabs.training import device_settings, devices, eval_budget, precision
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import DataParallel
 from jaxlabs.training.jax_settings import require_same_compiler_flags
@@ -41,6 +41,7 @@ DATA_FILES = ("dataset", "tokenizer")
 class RunContext:
     """One run of a lab: its settings, model, data, run folder and devices.
 
+    `tuned` are the settings that the run has resolved for its device, by name.
     `read_weights` reads the weights of `--init_from`, once; None if it is not given.
     `tokens_per_evaluation` limits evaluations during training, see `training.eval_budget`.
     """
@@ -52,6 +53,12 @@ class RunContext:
     placement: DataParallel
     read_weights: Callable[[], Weights] | None = None
     tokens_per_evaluation: int | None = None
+    tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tuned_config(self) -> RunConfig:
+        """The settings with the resolved ones, for training and evaluation."""
+        return precision.with_precision(self.config, self.tuned)
 
 
 class Restored(NamedTuple):
@@ -72,11 +79,13 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     """
     config = invocation.config()
     placement = _start_devices(config)
-    require_divides(config, placement)
     require_tracker(config.track)
     data = invocation.lab.load_data(config)
-    tuned = precision.resolve(config, _stored_precision(invocation))
+    tuned = precision.resolve(config, _stored_tuned(invocation))
     task = invocation.lab.build_task(precision.with_precision(config, tuned), data.data_spec)
+    given = {*invocation.overrides, *invocation.stored}
+    tuned |= device_settings.resolve(config, task, given, _stored_tuned(invocation))
+    require_divides(precision.with_precision(config, tuned), placement)
     require_trainable(task, config, data.train)
     require_own_settings(task, invocation.overrides)
     if invocation.mode == "lr_range":
@@ -90,7 +99,7 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
         if data.warning and devices.is_main_process():
             print(data.warning, file=sys.stderr)
         tokens = _tokens_per_evaluation(folder, tokens)
-        yield RunContext(config, task, data, folder, placement, read, tokens)
+        yield RunContext(config, task, data, folder, placement, read, tokens, tuned)
 
 
 def _tokens_per_evaluation(folder: RunFolder, tokens: int | None) -> int | None:
@@ -196,7 +205,7 @@ def restore(invocation: Invocation) -> Restored:
         checkpoints.require_run(type(config), stored)
         step = _step(invocation.checkpoint, folder, steps)
         data_spec = _readable_data_spec(checkpoints, [one for one in steps if one <= step])
-        tuned = precision.resolve(config, _stored_precision(invocation))
+        tuned = precision.resolve(config, _stored_tuned(invocation))
         task = invocation.lab.build_task(precision.with_precision(config, tuned), data_spec)
         state = checkpoints.restore(inference_state(task, config, placement), at_most=step)
     if isinstance(invocation.checkpoint, int) and state.step != step:
@@ -220,7 +229,8 @@ def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
     config, task, _, state = restore(invocation)
     data = load_data_of_run(invocation, config)
     placement = devices.mesh_sharding(config.mesh)
-    return RunContext(config, task, data, invocation.folder(), placement), state
+    tuned = _stored_tuned(invocation) or {}
+    return RunContext(config, task, data, invocation.folder(), placement, tuned=tuned), state
 
 
 def require_same_data(invocation: Invocation) -> None:
@@ -244,16 +254,13 @@ def _require_lab(stored: dict[str, Any], invocation: Invocation) -> None:
         raise ArgumentError("workdir", f"{path} holds a run of {stored['experiment']}; {accepted}")
 
 
-def _stored_precision(invocation: Invocation) -> dict[str, Any] | None:
-    """Returns what `precision.resolve` resolved for the stored run; None for a new run."""
+def _stored_tuned(invocation: Invocation) -> dict[str, Any] | None:
+    """Returns the settings that the stored run has resolved; None for a new run."""
     folder = invocation.folder()
     if invocation.overwrite or not folder.exists():
         return None
     stored = folder.read_config()
-    tuned = stored.get("tuned", stored["settings"])
-    tuned = canonical(invocation.lab.config_class, tuned)
-    names = (precision.SETTING, precision.DTYPE_SETTING)
-    return {name: tuned[name] for name in names if name in tuned}
+    return canonical(invocation.lab.config_class, stored.get("tuned", stored["settings"]))
 
 
 def _read_run(invocation: Invocation) -> dict[str, Any]:
