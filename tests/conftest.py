@@ -5,6 +5,7 @@ reads it at its start), so `.ci/run` sets it; subprocesses get it from here.
 """
 
 import os
+import re
 import runpy
 import signal
 import socket
@@ -12,10 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxlabs.layers.cpu import dispatch
 from jaxlabs.runner import new
 
 # In a background process of a shell SIGINT is ignored, but some tests send it to themselves.
@@ -98,6 +101,28 @@ def whole_reports(request, caplog) -> Iterator[None]:
 def key() -> jax.Array:
     """A fixed PRNG key."""
     return jax.random.key(0)
+
+
+CUSTOM_CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
+"""What XLA replaces on every platform."""
+
+
+@pytest.fixture(scope="session")
+def lower_elsewhere() -> Callable[..., str]:
+    """`lower_elsewhere(jitted, *arguments)`: its StableHLO for NVIDIA GPUs and TPUs, checked.
+
+    A primitive without a lowering for one of them is an error. The program has no form of CPUs, no
+    float64, and no call of a library of this machine.
+    """
+
+    def lower(jitted, *arguments):
+        text = jax.export.export(jitted, platforms=("cuda", "tpu"))(*arguments).mlir_module()
+        assert dispatch.CPU_SCOPE not in text
+        assert not re.search(r"\bf64\b", text)
+        assert {*re.findall(r"custom_call @([\w.$]+)", text)} <= CUSTOM_CALLS
+        return text
+
+    return lower
 
 
 @pytest.fixture(scope="session")

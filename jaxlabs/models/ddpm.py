@@ -30,6 +30,7 @@ from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.layers import positions
 from jaxlabs.layers.convolution import Conv3x3, ResidualBlock, max_pool_2x2, upsample_2x_bilinear
+from jaxlabs.layers.cpu import dispatch
 from jaxlabs.layers.dtypes import cast
 from jaxlabs.layers.initializers import PYTORCH
 from jaxlabs.layers.matmul import dot_general
@@ -233,4 +234,4 @@ class GuidedDenoiser:
 
         batch = inputs[0].shape[0]
         size = next(size for size in (*CPU_CHUNKS, batch) if batch % size == 0)
-        return jax.lax.platform_dependent(params, *inputs, cpu=in_chunks, default=whole)
+        return dispatch.by_platform(params, *inputs, cpu=in_chunks, default=whole)

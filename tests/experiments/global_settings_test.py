@@ -1,4 +1,4 @@
-"""Global JAX settings of the user's shell do not change a run.
+"""Global JAX settings of the user's shell do not change a run; its steps are lowered elsewhere.
 
 A command fixes all settings that change numbers, so that runs are bit-identical. Training steps
 also work without that: with x64 enabled and strict dtype promotion they stay float32. For samplers
@@ -21,6 +21,7 @@ from jaxlabs.labs.sequence_patterns import lab as sequence_patterns
 from jaxlabs.labs.sparse_autoencoder import lab as sparse_autoencoder
 from jaxlabs.labs.speech_classifier import lab as speech_classifier
 from jaxlabs.labs.speech_lm import lab as speech_lm
+from jaxlabs.layers.cpu import dispatch
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
@@ -144,6 +145,18 @@ def test_steps_stay_float32_with_x64_and_strict_promotion(name, play):
         if leaf.dtype == np.float64
     }
     assert wide == set()
+
+
+@PARAMETRIZED
+def test_steps_are_lowered_for_gpus_and_tpus_without_the_forms_of_cpus(name, play, lower_elsewhere):
+    config, data, task = tiny_run(name, play)
+    placement = devices.data_parallel(jax.devices()[:1])
+    state = jax.eval_shape(lambda: initial_state(task, config, placement))
+    step = build_multi_step(task, config, placement, state)
+    arguments = state, data.train, np.int32(2), np.uint32(0)
+    lower_elsewhere(step, *arguments)
+    on_cpu = step.trace(*arguments).lower(lowering_platforms=("cpu",))
+    assert dispatch.CPU_SCOPE in on_cpu.as_text(debug_info=True)  # each has at least one
 
 
 HOSTILE = {

@@ -117,6 +117,12 @@ def test_mapped_samplers_equal_the_plain_call(name):
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_samplers_are_lowered_for_gpus_and_tpus(name, lower_elsewhere):
+    build, arguments = CASES[name]
+    lower_elsewhere(jax.jit(build()), *(array[0] for array in arguments))
+
+
 def test_traced_lengths_outside_a_row_are_clipped():
     sampler = recurrent_sampler()
     found = jax.jit(sampler)(PROMPTS[0], np.array([0, 9], np.int32), KEYS[0])

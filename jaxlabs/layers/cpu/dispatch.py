@@ -25,6 +25,9 @@ MIN_BAND, WINDOWS_IN_BAND = 128, 16
 MAX_DENSE_KEYS = 2048
 """Keys up to which accelerators keep all scores of a layer for the backward pass."""
 
+CPU_SCOPE = "cpu_form"
+"""Name scope of the operations that only programs for CPUs have."""
+
 CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
 MAX_CUDNN_HEAD_DIM, CUDNN_HEAD_DIM_MULTIPLE = 128, 8
 """What cuDNN's fused attention accepts on GPUs of compute capability 8.0 and above."""
@@ -43,7 +46,12 @@ def by_platform(
     if cpu is default and cuda is None:
         return cpu(*operands)
     others = {} if cuda is None else {"cuda": cuda}
-    return lax.platform_dependent(*operands, cpu=cpu, default=default, **others)
+
+    def on_cpu(*operands):
+        with jax.named_scope(CPU_SCOPE):
+            return cpu(*operands)
+
+    return lax.platform_dependent(*operands, cpu=on_cpu, default=default, **others)
 
 
 def barrier_on_cpu(x: jax.Array) -> jax.Array:
