@@ -41,7 +41,8 @@ def write(name: str, folder: Path) -> list[Path]:
     written = [folder / template.replace("my_lab", name) for template in TEMPLATES]
     _require_name(name)
     if existing := [str(path) for path in written if path.exists() or path.is_symlink()]:
-        raise UserError(f"{' and '.join(existing)} exists; another name, or another folder")
+        verb = "exist" if len(existing) > 1 else "exists"
+        raise UserError(f"{' and '.join(existing)} {verb}; another name, or another folder")
     _require_new(name)
     for template, path in zip(TEMPLATES, written, strict=True):
         with open(path, "x", encoding="utf-8", newline="\n") as file:
