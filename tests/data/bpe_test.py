@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -283,3 +285,26 @@ def test_missing_library_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ArgumentError, match=r"^tokenizer: .*pip install 'jaxlabs\[text\]'$"):
         bpe.trained([TEXT], 300, tmp_path)
+
+
+@pytest.mark.benchmark
+def test_encoding_is_as_fast_as_the_batches_of_the_library(tmp_path):
+    """10 MB of generated words, in lines as a user would give them to the library."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("etaoinshrdlu"), rng.integers(1, 12))) for _ in range(20_000)]
+    rank = 1 / np.arange(1, len(words) + 1)
+    chosen = rng.choice(words, 1_600_000, p=rank / rank.sum())
+    lines = [" ".join(chosen[start : start + 15]) + ".\n" for start in range(0, len(chosen), 15)]
+    text = "".join(lines)
+    tokenizer = bpe.trained([text], 4096, tmp_path, progress=False)
+    calls = {
+        "ours": lambda: tokenizer.encode(text),
+        "theirs": lambda: tokenizer.library.encode_batch(lines),
+    }
+    seconds = dict.fromkeys(calls, math.inf)
+    for _ in range(3):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    assert seconds["ours"] <= seconds["theirs"] / 0.8, seconds
