@@ -16,7 +16,7 @@ from jaxlabs.training.matmul_flops import matmul_flops
 from jaxlabs.training.trainer import initial_state
 
 MESH = "fsdp:2,tensor:2"
-VOCABULARY, EMBED_DIM, MLP_DIM, CONTEXT = 26, 16, 16, 16
+EMBED_DIM, MLP_DIM = 16, 16
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,10 @@ def split(planned):
 
 
 def test_bytes_are_those_of_the_parts_of_one_device(split, prepared):
+    vocabulary = prepared[2].model.config.vocab_size
     kernels = 4 * (4 * EMBED_DIM**2 + 2 * EMBED_DIM * MLP_DIM)  # over both axes of the mesh
-    tables = 4 * 2 * VOCABULARY * EMBED_DIM  # over fsdp
-    biases = 4 * (2 * 2 * EMBED_DIM + 2 * EMBED_DIM + 2 * EMBED_DIM + VOCABULARY)
+    tables = 4 * 2 * vocabulary * EMBED_DIM  # over fsdp
+    biases = 4 * (2 * 2 * EMBED_DIM + 2 * EMBED_DIM + 2 * EMBED_DIM + vocabulary)
     parameters = kernels // 4 + tables // 2 + biases + 4 * MLP_DIM // 2
     assert split.parameters == parameters
     assert split.ema == parameters
