@@ -13,6 +13,8 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.export import load_safetensors
 
 CHECKOUT = Path(__file__).parents[3]
+# Eight devices share few cores: see tests/conftest.py.
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def command(tiny_flags, executables):
                 cwd=CHECKOUT,
                 env=os.environ
                 | {
-                    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                    "XLA_FLAGS": f"{PATIENT} --xla_force_host_platform_device_count={devices}",
+                    "PJRT_NPROC": "16",
                     "JAX_COMPILATION_CACHE_DIR": str(executables),
                 },
                 stdout=subprocess.PIPE,
