@@ -4,6 +4,7 @@
 docs/guides/data.md quotes. Set JAXLABS_LARGE_TEXT to a folder to keep the generated text.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -72,31 +73,30 @@ def write_words(path: pathlib.Path, size: int) -> None:
 
 
 class Ended(NamedTuple):
-    """What a process did: its exit status, seconds, and peak of its resident memory in bytes."""
+    """What a process did: its exit status, and what it took until it ended or was killed."""
 
     status: int
     seconds: float
-    memory: int
+    cpu_seconds: float  #: of all cores
+    memory: int  #: peak of its resident memory in bytes
 
 
-def watch(command: list[str], until: Callable[[], bool] = lambda: False, **variables) -> Ended:
+def watch(command: list[str], until: Callable[[], bool] = lambda: False) -> Ended:
     """Runs a command, and kills it with SIGKILL as soon as `until` holds."""
-    start, memory = time.monotonic(), 0
-    with subprocess.Popen(
-        command, env=os.environ | variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
+    start, memory, cpu = time.monotonic(), 0, 0.0
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
         while process.poll() is None:
-            try:
-                memory = max(memory, psutil.Process(process.pid).memory_info().rss)
-            except psutil.NoSuchProcess:
-                break
+            with contextlib.suppress(psutil.NoSuchProcess):
+                watched = psutil.Process(process.pid)
+                memory = max(memory, watched.memory_info().rss)
+                cpu = max(cpu, sum(watched.cpu_times()[:2]))
             if until():
                 process.send_signal(signal.SIGKILL)
             time.sleep(0.01)
         error = process.communicate()[1].decode()
-    if process.returncode not in (0, -signal.SIGKILL):
-        raise AssertionError(error[-3000:])
-    return Ended(process.returncode, time.monotonic() - start, memory)
+    assert process.returncode in (0, -signal.SIGKILL), error[-3000:]
+    return Ended(process.returncode, time.monotonic() - start, cpu, memory)
 
 
 @pytest.fixture(scope="module")
@@ -156,27 +156,18 @@ def test_bytes_are_prepared_at_20_megabytes_per_second(text, tmp_path):
     code += "prepare(find(Path(sys.argv[1])), 'bytes', sys.argv[2])"
     ended = watch([sys.executable, "-c", code, str(text[0]), str(tmp_path)])
     print(f"bytes: {SIZE / ended.seconds / 1e6:.0f} MB/s, with the start of Python; {ended}")
-    assert SIZE / ended.seconds > 20e6
+    assert SIZE / ended.cpu_seconds > 20e6  # it takes one core, which other programs may share
     assert ended.memory < MAX_MEMORY
 
 
 def test_training_starts_within_ten_seconds_once_prepared(text, whole, tmp_path):
-    start = time.monotonic()
-    seconds = {}
-
-    def started():
-        for name, found in (
-            ("data", (tmp_path / "config.json").exists()),
-            ("step", bool(steps_of(tmp_path, "train"))),
-        ):
-            if found:
-                seconds.setdefault(name, time.monotonic() - start)
-        return "step" in seconds
-
-    ended = watch(command(text[0], whole[0] / "data", tmp_path, "--log_every=1"), started)
-    print(f"seconds until the data are open, and until the first step is logged: {seconds}")
-    assert ended.status == -signal.SIGKILL
-    assert seconds["data"] < 10
+    again = command(text[0], whole[0] / "data", tmp_path, "--log_every=1")
+    opened = watch(again, (tmp_path / "config.json").exists)
+    stepped = watch(again, lambda: bool(steps_of(tmp_path, "train")))
+    assert opened.status == stepped.status == -signal.SIGKILL
+    print(f"until the data are open: {opened}; until the first step is logged: {stepped}")
+    # Of the processor, since other programs may share it; compiling uses several cores.
+    assert opened.cpu_seconds < 10
 
 
 def test_killed_run_started_again_is_the_same_to_the_bit(text, whole, tmp_path):
