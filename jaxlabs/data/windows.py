@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+import psutil
 
 from jaxlabs import keys
 from jaxlabs.config import ArgumentError
@@ -23,6 +24,10 @@ from jaxlabs.data.documents import segments, separate
 
 MAX_EVAL_TOKENS = 500_000
 """Default of `--eval_tokens`: a larger part of a text is sampled in evenly spaced windows."""
+
+
+BYTES_PER_TOKEN = 12
+"""Memory of a token of a window: input, target and weight."""
 
 
 class Tokens(Protocol):
@@ -66,6 +71,7 @@ def consecutive_windows(
     """
     require_window(len(tokens), context_length)
     targets = len(tokens) - 1
+    _require_memory(min(targets, token_limit(eval_tokens)))
     if targets > token_limit(eval_tokens):
         count = _fitting(eval_tokens, context_length)
         return evenly_spaced_windows(tokens, context_length, count, documents)
@@ -142,11 +148,21 @@ def sliding_windows(
         sample.arrays["weights"] *= scored[None, :].astype(np.float32)
         return sample
     last = len(tokens) - context_length - 1
+    _require_memory((last // stride + 2) * context_length)
     start = np.append(np.arange(0, last, stride), last)
     first_scored = np.append(0, start[:-1] + context_length)
     position = start[:, None] + np.arange(context_length)[None, :]
     scored = position >= first_scored[:, None]
     return _windows(tokens, context_length, start, scored, documents)
+
+
+def _require_memory(tokens: int) -> None:
+    """Raises ArgumentError unless windows of so many tokens fit into the memory of this machine."""
+    needed, memory = BYTES_PER_TOKEN * tokens, psutil.virtual_memory().total
+    if needed > memory:
+        found = f"{tokens:,} tokens need {needed / 1e9:,.1f} GB as windows"
+        accepted = f"this machine has {memory / 1e9:,.1f} GB; fewer tokens"
+        raise ArgumentError("eval_tokens", f"{found}; {accepted}")
 
 
 def _fitting(eval_tokens: int | None, context_length: int) -> int:

@@ -193,3 +193,13 @@ def test_random_windows_of_a_huge_text_have_starts_in_int32():
 def test_limit_below_a_window_is_refused(make):
     with pytest.raises(UserError, match=r"^eval_tokens: 7 is not accepted; .* window, 8 tokens$"):
         make(Counted(10**6), 7)
+
+
+@pytest.mark.parametrize("make", [LONG["consecutive"], LONG["sliding"]])
+def test_windows_that_do_not_fit_into_memory_are_refused_before_they_are_read(make):
+    tokens = Counted(2**46)
+    with pytest.raises(
+        UserError, match=r"^eval_tokens: [\d,]+ tokens need [\d,.]+ GB as windows; "
+    ):
+        make(tokens, 2**46)
+    assert tokens.read == 0
