@@ -30,6 +30,10 @@ PATH += ", or a folder of these"
 """What `--dataset` accepts beside names, for `--help`."""
 
 
+ACCEPTED = "a UTF-8 text file, or a folder of them"
+"""The same in short, for error messages."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextFilesConfig(Config):
     """How the files of a text are read."""
@@ -127,7 +131,7 @@ def load(
         return SYNTHETIC[name]()
     path = paths.local(name, "dataset")
     if not name or not os.path.exists(path):
-        raise sources.unknown(f"no data set or file {name!r}", name, NAMES, "a UTF-8 text file")
+        raise sources.unknown(f"no data set or file {name!r}", name, NAMES, ACCEPTED)
     return token_files.find(name, path) or _of_files(name, path, files or TextFilesConfig())
 
 

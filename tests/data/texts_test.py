@@ -18,6 +18,7 @@ from jaxlabs.data.token_files import TokenFiles
 TEXT = "First Citizen:\nSpeak, speak.\n"
 SMALL = dataclasses.replace(TINY_SHAKESPEARE, sha256=hashlib.sha256(TEXT.encode()).hexdigest())
 ACCEPTED = "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file"
+ACCEPTED += ", or a folder of them"
 
 
 @pytest.fixture(autouse=True)

@@ -72,8 +72,8 @@ FLAG_ERRORS = {
     "--embed_dim=16 16": "unexpected argument '16'; use --name=value",
     "--seed": "Missing value for flag --seed",
     "--dataset=shakespeare": "--dataset: no data set or file 'shakespeare'; accepted are "
-    "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file; "
-    "did you mean 'tiny_shakespeare'?",
+    "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file, "
+    "or a folder of them; did you mean 'tiny_shakespeare'?",
     "--dataset=": "--dataset: no data set or file ''; ",
     "--workdir=": "--workdir: '' is not accepted; ",
 }
@@ -126,8 +126,11 @@ def test_missing_file_and_folder_as_data_set_are_named(refused, tiny_flags, tmp_
     missing = tmp_path / "missing.txt"
     assert f"no data set or file '{missing}'" in refused(*tiny_flags, f"--dataset={missing}")
     line = refused(*tiny_flags, f"--dataset={tmp_path}")
-    assert line.startswith(f"--dataset: '{tmp_path}' is a folder; accepted are tiny_shakespeare")
+    assert line.startswith(f"{tmp_path}: the folder has no text; a UTF-8 text file is needed")
     assert contents(tmp_path) == {}
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"content": "x"}\n')
+    line = refused(*tiny_flags, f"--dataset={tmp_path}")
+    assert line.startswith(f"--text_key: 'text' is not in {tmp_path / 'a.jsonl'}, line 2; its keys")
 
 
 @pytest.mark.parametrize("mode", ["train", "sample", "evaluate", "export"])
