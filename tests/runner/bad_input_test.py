@@ -31,7 +31,7 @@ FLAG_ERRORS = {
     "--xyzzy=3": "--xyzzy: unknown flag; --help lists all flags",
     "--preset=quik": "--preset: 'quik' is not accepted; one of {presets}; did you mean 'quick'?",
     "--mode=trian": "--mode: 'trian' is not accepted; one of train, sample, evaluate, analyze, "
-    "export, lr_range, replay; did you mean 'train'?",
+    "export, lr_range, replay, plan; did you mean 'train'?",
     "--checkpoint=worst": "--checkpoint: 'worst' is not accepted; one of latest, best",
     "--platform=cup": "--platform: 'cup' is not accepted; one of auto, cpu, gpu, tpu; "
     "did you mean 'cpu'?",
