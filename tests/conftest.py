@@ -28,6 +28,8 @@ if not hasattr(os, "mkfifo"):
     os.mkfifo = lambda path: pytest.skip("Windows has no FIFOs")
 
 PLATFORM = os.environ.get("JAXLABS_TEST_PLATFORM", "cpu")
+if PLATFORM != "cpu":  # the commands that tests start use the same accelerator
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("PYTHONHASHSEED", "0")
 
 # With jax.config and not XLA_FLAGS, so that commands started by tests have one CPU device, as a
