@@ -43,6 +43,21 @@ class Sweep:
         return [dict(zip(names, combination, strict=True)) for combination in values]
 
 
+def precision_sweep(*metrics: str, **settings: Any) -> Sweep:
+    """Returns the sweep that compares bfloat16 with float32 activations, paired by seed.
+
+    Args:
+      metrics: names of the final metrics, see `Sweep`.
+      settings: settings of all runs on top of the preset. Matmuls of float32 are strictly so.
+    """
+    return Sweep(
+        question="Does a model with bfloat16 activations learn what one with float32 learns?",
+        axes={"compute_dtype": ("float32", "bfloat16"), "seed": (0, 1, 2)},
+        metrics=metrics,
+        settings={"matmul_precision": "highest"} | settings,
+    )
+
+
 def run_name(point: Mapping[str, Any]) -> str:
     """Returns the folder name of a run of a sweep; characters that Windows refuses are escaped."""
     name = ",".join(f"{name}={flag_value(value)}" for name, value in point.items())

@@ -21,6 +21,7 @@ from jaxlabs.runner.lab import Invocation, Lab, Study, StudyData
 from jaxlabs.runner.run_context import open_run
 from jaxlabs.runner.summary import summarize_sweep
 from jaxlabs.runner.sweep_plan import MAX_METRICS, Sweep, flag_value, run_name
+from jaxlabs.runner.verdict import verdicts
 from jaxlabs.training import devices, signals
 from jaxlabs.training.trainer import NonFiniteError
 
@@ -61,6 +62,8 @@ def run(invocation: Invocation) -> None:
         summary = summarize_sweep(invocation, sweep, runs)
         folder.write_summary(summary)
         print(_table(summary["groups"]))
+        for line in _verdicts(summary["groups"]):
+            print(line)
         print(f"report: {write_report(folder, invocation.lab)}")
 
 
@@ -75,6 +78,13 @@ def _table(groups: list[dict[str, Any]]) -> str:
         ]
         lines.append(f"{run_name(group['settings']) or 'all'}: {', '.join(values)}")
     return "\n".join(lines)
+
+
+def _verdicts(groups: list[dict[str, Any]]) -> list[str]:
+    """Returns lines: the comparison with the first settings, by every metric."""
+    named = [group | {"settings": {"group": run_name(group["settings"])}} for group in groups]
+    metrics = groups[0]["metrics"]
+    return [f"{name}: {each}" for name in metrics for each in verdicts(named, name)]
 
 
 def _main_metrics(data: DataModule | StudyData | None, runs: list[dict[str, Any]]) -> list[str]:

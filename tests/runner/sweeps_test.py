@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import re
 import shlex
 
 import flax.linen as nn
@@ -140,6 +141,8 @@ def test_sweep_trains_every_run_once_and_compares_them(here, monkeypatch, capsys
             0.5,
             2,
         )  # flags override the sweep
+    verdict = re.search("^held_out_loss: .*bias=true.*bias=false.* 2 seeds.*$", out, re.MULTILINE)
+    assert verdict, out
     page = folder.report.read_text()
     assert "Does a bias help?" in page
     rows = RunFolder(folder.runs / "bias=true,seed=0").read_metrics()

@@ -23,7 +23,7 @@ from jaxlabs.losses.cross_entropy import perplexity
 from jaxlabs.models import char_rnn
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
-from jaxlabs.runner.sweep_plan import Sweep
+from jaxlabs.runner.sweep_plan import Sweep, precision_sweep
 from jaxlabs.training.run_config import TextRunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -146,6 +146,9 @@ LAB = Lab(
             question="Which cell has the lowest loss after the same number of steps?",
             axes={"cell": tuple(CELLS)},
             metrics=("held_out_loss", "held_out_perplexity", "train_windows_loss"),
-        )
+        ),
+        "precision": precision_sweep(
+            "held_out_loss", "train_windows_loss", steps=300, eval_every=300
+        ),
     },
 )

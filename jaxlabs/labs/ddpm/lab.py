@@ -27,6 +27,7 @@ from jaxlabs.models import ddpm
 from jaxlabs.models.image_classifier import check_divisible
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
+from jaxlabs.runner.sweep_plan import precision_sweep
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -214,4 +215,14 @@ LAB = Lab(
     main_metrics=("dpm_solver_20_fid", "dpm_solver_20_prediction_entropy", "bits_per_dimension"),
     inputs={"fid_classifier": "mnist_classifier"},
     loss_unit="squared error",
+    sweeps={
+        "precision": precision_sweep(
+            "test_loss",
+            "training_images_loss",
+            steps=300,
+            eval_every=300,
+            fid_samples=0,
+            nll_images=0,
+        )
+    },
 )

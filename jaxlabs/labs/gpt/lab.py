@@ -23,7 +23,7 @@ from jaxlabs.models import transformer_lm
 from jaxlabs.report import attention_plots
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
-from jaxlabs.runner.sweep_plan import Sweep
+from jaxlabs.runner.sweep_plan import Sweep, precision_sweep
 from jaxlabs.training.run_config import TextRunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -163,7 +163,7 @@ def analyze(
 
 
 # Informative only if the platform has bfloat16 matmuls; otherwise both are float32.
-PRECISION = Sweep(
+MATMUL_PRECISION = Sweep(
     question="Does bfloat16 matmul precision change the loss, against float32?",
     axes={"matmul_precision": ("highest", "bfloat16"), "seed": (0, 1, 2)},
     metrics=("held_out_loss", "train_windows_loss"),
@@ -185,6 +185,11 @@ LAB = Lab(
     },
     published=published.PUBLISHED_RESULTS,
     main_metrics=("held_out_loss", "sliding_window_loss"),
-    sweeps={"precision": PRECISION},
+    sweeps={
+        "matmul_precision": MATMUL_PRECISION,
+        "precision": precision_sweep(
+            "held_out_loss", "train_windows_loss", steps=300, eval_every=300
+        ),
+    },
     run_suffix=lambda config: "-unmasked" if config.model.no_causal_mask else "",
 )

@@ -24,7 +24,7 @@ from jaxlabs.models import text_encoder
 from jaxlabs.report import attention_plots, confusion
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Lab
-from jaxlabs.runner.sweep_plan import Sweep
+from jaxlabs.runner.sweep_plan import Sweep, precision_sweep
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
@@ -185,6 +185,7 @@ LAB = Lab(
             question="Variance of the accuracy over seeds?",
             axes={"seed": (0, 1, 2, 3, 4)},
             metrics=("test_accuracy", "test_unseen_accuracy", "train_sentences_accuracy"),
-        )
+        ),
+        "precision": precision_sweep("test_unseen_loss", "test_loss", "train_sentences_loss"),
     },
 )

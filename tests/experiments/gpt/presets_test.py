@@ -82,11 +82,18 @@ def test_initial_loss_is_ln_65(preset):
     assert np.max(losses) < 1.03 * math.log(65)
 
 
-def test_precision_sweep_pairs_bfloat16_and_float32_by_seed():
-    sweep = LAB.sweeps["precision"]
+@pytest.mark.parametrize(
+    ("name", "setting", "first"),
+    [
+        ("matmul_precision", "matmul_precision", "highest"),
+        ("precision", "compute_dtype", "float32"),
+    ],
+)
+def test_precision_sweeps_pair_bfloat16_and_float32_by_seed(name, setting, first):
+    sweep = LAB.sweeps[name]
     points = [PRESETS["reference"] | sweep.settings | point for point in sweep.points()]
     runs = [GPTRunConfig.from_flat(point).flat() for point in points]
-    assert [run["matmul_precision"] for run in runs] == 3 * ["highest"] + 3 * ["bfloat16"]
+    assert [run[setting] for run in runs] == 3 * [first] + 3 * ["bfloat16"]
     assert [run["seed"] for run in runs] == [0, 1, 2, 0, 1, 2]
     assert {run["steps"] for run in runs} == {300}
 
