@@ -9,7 +9,6 @@ The rules go by the dotted names of the leaves of a `TrainState`. The leaves of 
 and of the EMA end with the name of their parameter, so they are split as it is.
 """
 
-import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -42,7 +41,7 @@ LOGICAL_AXES = (
 LOGICAL_AXIS_RULES = (("heads", TENSOR), ("mlp", TENSOR), ("embed", None))
 """Mesh axis of each logical axis, see `flax.linen.logical_to_mesh_axes`."""
 
-RECOMPUTED = ("sharding_constraint", "concatenate", "custom_jvp_call")
+RECOMPUTED = ("sharding_constraint", "concatenate", "custom_jvp_call", "transpose")
 """Operations between a gathered kernel and its matmul, see `layers.matmul`: to keep their results
 for the backward pass would be to keep the kernel. Those of activations are recomputed as well,
 which is cheap."""
@@ -132,7 +131,9 @@ def gather(params: Any, mesh: Mesh | None) -> Any:
         if FSDP not in split.spec:
             return leaf
         axes = (None if axis == FSDP else axis for axis in split.spec)
-        return _gather(NamedSharding(mesh, PartitionSpec(*axes)), split, leaf)
+        # Transposed, the first constraint splits the gradient again.
+        leaf = jax.lax.with_sharding_constraint(leaf, split)
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec(*axes)))
 
     return jax.tree_util.tree_map_with_path(whole, params)
 
@@ -147,19 +148,3 @@ def regather(loss: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
 def _may_be_kept(primitive: Any, *_: Any, **__: Any) -> bool:
     """Returns whether the backward pass may keep the result of an operation."""
     return primitive.name not in RECOMPUTED
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _gather(whole: NamedSharding, split: NamedSharding, leaf: jax.Array) -> jax.Array:
-    return jax.lax.with_sharding_constraint(leaf, whole)
-
-
-def _gather_forward(whole, split, leaf):
-    return _gather(whole, split, leaf), None
-
-
-def _gather_backward(whole, split, _, gradient):
-    return (jax.lax.with_sharding_constraint(gradient, split),)
-
-
-_gather.defvjp(_gather_forward, _gather_backward)
