@@ -19,7 +19,7 @@ from jaxlabs.data.tokenizer_base import SHA256
 from jaxlabs.data.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
 
 EVALUATION_WINDOWS = 128
-"""Windows of each sampled split; the held-out text is always evaluated in full."""
+"""Windows of each split of the training text."""
 
 OVERLAP = 8
 """Sliding windows that contain each held-out token."""
