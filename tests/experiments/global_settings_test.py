@@ -24,7 +24,7 @@ from jaxlabs.labs.speech_lm import lab as speech_lm
 from jaxlabs.layers.cpu import dispatch
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
-from jaxlabs.training import devices
+from jaxlabs.training import devices, precision
 from jaxlabs.training.advance import build_multi_step
 from jaxlabs.training.param_labels import DECAYED, HIDDEN, label_params
 from jaxlabs.training.state import leaf_names
@@ -149,12 +149,15 @@ def test_steps_stay_float32_with_x64_and_strict_promotion(name, play):
 
 @PARAMETRIZED
 def test_steps_are_lowered_for_gpus_and_tpus_without_the_forms_of_cpus(name, play, lower_elsewhere):
-    config, data, task = tiny_run(name, play)
+    config, data, _ = tiny_run(name, play)
+    config = precision.with_precision(config, {precision.DTYPE_SETTING: "bfloat16"})  # as `auto`
+    task = TINY[name][0].build_task(config, data.data_spec)
     placement = devices.data_parallel(jax.devices()[:1])
     state = jax.eval_shape(lambda: initial_state(task, config, placement))
     step = build_multi_step(task, config, placement, state)
     arguments = state, data.train, np.int32(2), np.uint32(0)
-    lower_elsewhere(step, *arguments)
+    elsewhere = lower_elsewhere(step, *arguments)
+    assert ("bf16" in elsewhere) == (precision.DTYPE_SETTING in config.flat())
     on_cpu = step.trace(*arguments).lower(lowering_platforms=("cpu",))
     assert dispatch.CPU_SCOPE in on_cpu.as_text(debug_info=True)  # each has at least one
 
