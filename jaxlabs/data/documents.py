@@ -19,8 +19,8 @@ DOCUMENTS = ("joined", "separate")
 
 HELP = (
     "documents of the text: one after the other, as if they were one (joined); or attention and"
-    " convolutions do not cross them (separate). A document is a file of a folder, or a line of"
-    " JSON lines"
+    " convolutions do not cross them (separate). A document is a file of a folder, a line of JSON"
+    " lines, or a record"
 )
 
 
@@ -67,5 +67,9 @@ def separate(windows: dict[str, Any], segment: Any) -> dict[str, Any]:
       windows: `weights [batch, time]` and other arrays by name.
       segment: [batch, time + 1], the document of each input token and of the last target.
     """
-    same = (segment[:, 1:] == segment[:, :-1]).astype(np.float32)
-    return windows | {"weights": windows["weights"] * same, "segments": segment[:, :-1]}
+    same = (segment[:, 1:] == segment[:, :-1]).astype(np.int32)
+    library = jnp if isinstance(segment, jax.Array) else np
+    # By a table: from a comparison XLA would derive a select, whose gradients have other bits than
+    # those with the same weights from the host.
+    weights = library.asarray([0, 1], np.float32)[same]
+    return windows | {"weights": windows["weights"] * weights, "segments": segment[:, :-1]}

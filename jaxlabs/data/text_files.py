@@ -1,9 +1,10 @@
 """Files that together are one text, read as a stream of documents in bounded memory.
 
 A plain file is one document. In a file of JSON lines (`.jsonl`, `.ndjson`, `.json`) every line is
-an object with a document below a key. Either may be compressed (`.gz`, `.zst`). The files of a
-folder are read in the order of their names, without hidden ones. A single plain file is read
-unchanged; elsewhere a document ends with a newline, which is added where it is missing.
+an object with a document below a key. Either may be compressed (`.gz`, `.zst`). A record of an
+array_record file is a document, see `jaxlabs.data.record_files`. The files of a folder are read in
+the order of their names, without hidden ones. A single plain file is read unchanged; elsewhere a
+document ends with a newline, which is added where it is missing.
 """
 
 import codecs
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.data import record_files
 from jaxlabs.data.tokenizers import well_formed
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -37,6 +39,7 @@ MAX_FILES = 20_000
 """Maximum number of files of a folder, of which each run reads the sizes."""
 
 NEEDED = "a UTF-8 text file is needed: plain or JSON lines (.jsonl), also with .gz or .zst"
+NEEDED += ", or array_record"
 
 
 class Piece(NamedTuple):
@@ -62,7 +65,8 @@ class TextFiles:
 
     @property
     def is_one_plain_file(self) -> bool:
-        return self.files == (self.root,) and not _is_json(self.root)
+        has_documents = _is_json(self.root) or record_files.is_record_file(self.root)
+        return self.files == (self.root,) and not has_documents
 
     def pieces(self) -> Iterator[Piece]:
         """Yields the text in parts of about a million characters; empty documents are left out.
@@ -96,12 +100,13 @@ class TextFiles:
         """
         total = self.size()
         for path in self.files:
-            if path.suffix in COMPRESSED and total <= limit:
-                total -= path.stat().st_size
-                for block in _blocks(path):
-                    total += len(block)
-                    if total > limit:
-                        break
+            if total > limit:
+                break
+            total -= path.stat().st_size
+            for size in _unpacked_sizes(path, self.text_key):
+                total += size
+                if total > limit:
+                    break
         return total > limit
 
 
@@ -121,6 +126,8 @@ def find(root: Path, text_key: str = "text") -> TextFiles:
         if len(found) > MAX_FILES:
             raise UserError(f"{root}: more than {MAX_FILES:,} files; join them, as JSON lines")
     files = sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    if (root / record_files.TFDS_INFO).exists():
+        files = record_files.of_tfds(files)
     for path in files:
         paths.require_file(path, NEEDED)
     if not any(path.stat().st_size for path in files):
@@ -137,9 +144,21 @@ def _is_json(path: Path) -> bool:
     return inner.suffix in JSON_LINES
 
 
+def _unpacked_sizes(path: Path, text_key: str) -> Iterator[int]:
+    """Yields the bytes of parts of a file, uncompressed."""
+    if record_files.is_record_file(path):
+        return (len(text) for text in record_files.texts(path, text_key))
+    if path.suffix in COMPRESSED:
+        return (len(block) for block in _blocks(path))
+    return iter([path.stat().st_size])
+
+
 def _read(path: Path, text_key: str) -> Iterator[tuple[str, bool]]:
     """Yields the parts of all documents of a file, and whether a document ends with each."""
-    if _is_json(path):
+    if record_files.is_record_file(path):
+        for text in record_files.texts(path, text_key):
+            yield text, True
+    elif _is_json(path):
         for number, line in _lines(path):
             yield _text_of_line(line, f"{path}, line {number:,}", text_key), True
     else:

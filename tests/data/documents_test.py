@@ -1,6 +1,7 @@
 """Separate documents, against the documents one by one."""
 
 import dataclasses
+import json
 
 import chex
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.data import windows
+from jaxlabs.data import texts, windows
 from jaxlabs.data.batches import TokenStream, batch_at
 from jaxlabs.data.host_streams import HostTokenStream
 from jaxlabs.data.lm_data import lm_data
@@ -109,3 +110,31 @@ def test_separate_documents_of_one_text_are_refused():
     for dataset in (one, dataclasses.replace(one, document_starts=np.zeros(1, int))):
         with pytest.raises(UserError, match=expected):
             data_of(dataset, "separate")
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "bytes"])
+def test_documents_of_json_lines_are_equal_in_memory_and_in_shards(tokenizer, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ["".join(rng.choice(list("abc é"), size)) for size in rng.integers(1, 60, 40)]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines), "utf-8")
+    in_memory, in_shards = (
+        lm_data(
+            texts.load(str(path), tmp_path, files=texts.TextFilesConfig(memory_limit=limit)),
+            CONTEXT,
+            0,
+            lambda *_: {},
+            tokenizer=tokenizer,
+            data_dir=tmp_path,
+            documents="separate",
+        )
+        for limit in (None, 0)
+    )
+    assert isinstance(in_shards.train, HostTokenStream)
+    for step in range(3):
+        expected = jax.device_get(batch_at(in_memory.train, 1, step, 64))
+        assert (expected["weights"] == 0).any()
+        chex.assert_trees_all_equal(in_shards.train.batch_at(1, step, 64), expected)
+    sets = [data.eval_sets | data.final_eval_sets() for data in (in_memory, in_shards)]
+    for name, examples in sets[0].items():
+        chex.assert_trees_all_equal(sets[1][name].arrays, examples.arrays)
