@@ -190,11 +190,20 @@ def _evaluation_notes(evaluated: JsonObject, errors: Mapping[str, Any]) -> list[
 
 
 def settings(config: JsonObject) -> str:
-    """Returns all settings; those that differ from the preset are bold."""
+    """Returns all settings; those that differ from the preset are bold.
+
+    A setting that the run resolved for its machine, such as `auto`, is shown with the result.
+    """
     values, preset = config.get("settings", {}), config.get("preset_settings", {})
+    tuned = config.get("tuned", {})
+
+    def value_of(name: str, value: Any) -> str:
+        resolved = tuned.get(name, value)
+        return _code(value) + ("" if resolved == value else f", resolved to {_code(resolved)}")
+
     changed = [bool(preset) and preset.get(name) != value for name, value in values.items()]
     rows = [
-        [f"<code>{html.text(name)}</code>", _code(value)]
+        [f"<code>{html.text(name)}</code>", value_of(name, value)]
         + ([_code(preset.get(name)) if differs else "same"] if preset else [])
         for (name, value), differs in zip(values.items(), changed, strict=True)
     ]

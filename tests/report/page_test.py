@@ -7,6 +7,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB
+from jaxlabs.report import sections
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 
@@ -224,3 +225,15 @@ def test_environment_is_listed(reported_run):
     text = Page(reported_run.report.read_text()).text
     for entry in ("device: platform", "versions: jax", "0.10.2", "dataset: characters", "1115394"):
         assert entry in text
+
+
+def test_settings_are_shown_with_what_they_were_resolved_to():
+    config = {
+        "settings": {"compute_dtype": "auto", "seed": 3},
+        "preset_settings": {"compute_dtype": "auto", "seed": 0},
+        "tuned": {"compute_dtype": "bfloat16", "seed": 3},
+    }
+    text = Page(sections.settings(config)).text
+    assert "compute_dtypeauto, resolved to bfloat16same" in text
+    assert "seed30" in text
+    assert "1 of 2 differ from the preset." in text
