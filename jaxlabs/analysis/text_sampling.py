@@ -39,8 +39,8 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 NAME = re.compile(r"[A-Z][A-Za-z.'’ -]*:")
 MIN_PLAY_FRACTION = 0.5
 
-MAX_TRAINING_TOKENS = 2_000_000
-"""Training tokens, from the first on, that samples are compared with."""
+MAX_TRAINING_CHARACTERS = 2_000_000
+"""Characters of the training text, from the first on, that samples are compared with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -239,11 +239,12 @@ def measure(samples: Texts, config: SamplingConfig, data: DataModule) -> dict[st
 
     The metrics are those of `sample_quality`; those of samples at one of several temperatures end
     in that temperature. The monitored set of the data has windows of held-out text. Of the training
-    text the first `MAX_TRAINING_TOKENS` tokens are read.
+    text the first `MAX_TRAINING_CHARACTERS` are read.
     """
     tokenizer = load(data.data_spec)
     prompt = tokenizer.decode(config.encode_prompt(tokenizer))
-    training_text = tokenizer.decode(data.train.tokens[:MAX_TRAINING_TOKENS])
+    first_tokens = data.train.tokens[:MAX_TRAINING_CHARACTERS]
+    training_text = tokenizer.decode(first_tokens)[:MAX_TRAINING_CHARACTERS]
     held_out = tokenizer.decode(data.eval_sets[data.monitor].arrays["inputs"].ravel())
     metrics = {}
     for heading, texts in samples.groups.items():

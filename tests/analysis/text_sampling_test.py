@@ -188,6 +188,6 @@ def test_samples_of_other_tokens_are_measured_in_characters(data):
 
 
 def test_samples_are_measured_against_a_bounded_part_of_the_text(data, monkeypatch):
-    monkeypatch.setattr(text_sampling, "MAX_TRAINING_TOKENS", 50)
+    monkeypatch.setattr(text_sampling, "MAX_TRAINING_CHARACTERS", 50)
     metrics = measure(Texts({"": [TEXT[:200]]}), SamplingConfig(prompt="\n"), data)
     assert metrics["sample_longest_copy"] == 50
