@@ -173,8 +173,9 @@ def final_metrics(summary: JsonObject, rows: Rows, unit: str = "nats") -> str:
 
 def _with_error(value: Any, error: float | None, unit: str = "") -> str:
     """Returns a formatted value, with its standard error if there is one."""
-    formatted = format_value(value, unit)
-    return formatted if error is None else f"{formatted} ± {format_value(error, unit)}"
+    if error is None:
+        return format_value(value, unit)
+    return f"{format_value(value)} ± {format_value(error, unit)}"
 
 
 def _evaluation_notes(evaluated: JsonObject, errors: Mapping[str, Any]) -> list[str]:
