@@ -268,6 +268,7 @@ def test_imported_libraries_are_declared_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["peers"], *extras["text"], *extras["trackio"]]
+    lines += extras["grain"]
     declared = {re.match(r"[\w-]+", line)[0].lower() for line in lines}
     providers = importlib.metadata.packages_distributions()
     for module in MODULES:
