@@ -12,7 +12,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -310,15 +309,14 @@ def _write(path: Path, content: str) -> None:
     data = content.encode()
     files = ((path, data), (_sha256_file(path), _sha256_line(path, data).encode()))
     for target, written in files:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        partial = target.with_name(f".{target.name}.partial")  # under the lock: one writer
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(written)
-            os.replace(temporary, target)
+            partial.write_bytes(written)
+            os.replace(partial, target)
         except OSError as error:
             print(f"{target}: cannot be written ({error.strerror}); not kept", file=sys.stderr)
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                partial.unlink()
             return
 
 

@@ -223,7 +223,7 @@ def test_two_processes_train_once(tmp_path):
     assert outputs[0][0]
     assert sorted("trained on" in err for _, err in outputs) == [False, True]
     assert len(list((tmp_path / "cache").glob("*.json"))) == 1
-    assert not list((tmp_path / "cache").glob(".tmp*"))
+    assert not list((tmp_path / "cache").glob(".*"))
 
 
 @pytest.mark.parametrize(("length", "count"), [(50_000_000, 1), (50_000_001, 50), (10**9, 50)])
