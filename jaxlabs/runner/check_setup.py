@@ -8,7 +8,7 @@ import jax
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.runner.lab import Invocation, Lab
 from jaxlabs.training import devices
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.optimizer_config import FULL_BATCH
 from jaxlabs.training.precision import STRICT, with_precision
 from jaxlabs.training.run_config import RunConfig
@@ -37,7 +37,7 @@ class Setup(NamedTuple):
     config: RunConfig
     data: DataModule
     task: Task
-    placement: DataParallel
+    placement: MeshSharding
 
 
 def make_setup(invocation: Invocation) -> Setup:

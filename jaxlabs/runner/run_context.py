@@ -16,7 +16,7 @@ from jaxlabs.runner.description import describe
 from jaxlabs.runner.lab import Invocation, StudyData
 from jaxlabs.training import device_settings, devices, eval_budget, precision
 from jaxlabs.training.checkpoints import Checkpoints
-from jaxlabs.training.devices import DataParallel
+from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.jax_settings import require_same_compiler_flags
 from jaxlabs.training.lr_finder import require_rate
 from jaxlabs.training.metric_writer import require_tracker
@@ -50,7 +50,7 @@ class RunContext:
     task: Task
     data: DataModule
     folder: RunFolder
-    placement: DataParallel
+    placement: MeshSharding
     read_weights: Callable[[], Weights] | None = None
     tokens_per_evaluation: int | None = None
     tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -240,7 +240,7 @@ def require_same_data(invocation: Invocation) -> None:
         load_data_of_run(invocation, with_overrides(invocation, stored))
 
 
-def _start_devices(config: RunConfig) -> DataParallel:
+def _start_devices(config: RunConfig) -> MeshSharding:
     devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
     return devices.mesh_sharding(config.mesh)
 

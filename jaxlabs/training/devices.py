@@ -150,9 +150,6 @@ class MeshSharding:
             )
 
 
-DataParallel, BATCH_AXIS = MeshSharding, sharding.BATCH_AXES
-
-
 def data_parallel(devices: Sequence[jax.Device] | None = None) -> MeshSharding:
     """Returns data parallelism over some devices; None: all devices of all processes."""
     return mesh_sharding(None, devices)

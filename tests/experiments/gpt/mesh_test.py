@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,39 +23,30 @@ def command(tiny_flags, executables):
     """`command(folder, *flags, devices=1, addresses=((),)) -> stdout of each process`."""
 
     def run(folder, *flags, devices=1, addresses=((),)):
-        started = [
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "experiments.gpt",
-                    "--platform=cpu",
-                    f"--workdir={folder}",
-                    *([] if any("--mode" in flag for flag in flags) else tiny_flags),
-                    *flags,
-                    *address,
-                ],
+        environment = os.environ | {
+            "XLA_FLAGS": f"{PATIENT} --xla_force_host_platform_device_count={devices}",
+            "PJRT_NPROC": "16",
+            "JAX_COMPILATION_CACHE_DIR": str(executables),
+        }
+        start = [sys.executable, "-m", "experiments.gpt", "--platform=cpu", f"--workdir={folder}"]
+        start += flags if any("--mode" in flag for flag in flags) else [*tiny_flags, *flags]
+
+        def one(address):
+            return subprocess.run(
+                [*start, *address],
                 cwd=CHECKOUT,
-                env=os.environ
-                | {
-                    "XLA_FLAGS": f"{PATIENT} --xla_force_host_platform_device_count={devices}",
-                    "PJRT_NPROC": "16",
-                    "JAX_COMPILATION_CACHE_DIR": str(executables),
-                },
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                env=environment,
+                capture_output=True,
                 text=True,
+                timeout=1200,
+                check=False,
             )
-            for address in addresses
-        ]
-        try:
-            outputs = [process.communicate(timeout=600) for process in started]
-        finally:
-            for process in started:
-                process.kill()
-        for process, (_, error) in zip(started, outputs, strict=True):
-            assert process.returncode == 0, error[-3000:]
-        return [output for output, _ in outputs]
+
+        with ThreadPoolExecutor(len(addresses)) as threads:
+            found = list(threads.map(one, addresses))
+        for process in found:
+            assert process.returncode == 0, process.stderr[-3000:]
+        return [process.stdout for process in found]
 
     return run
 
