@@ -218,7 +218,7 @@ class Run:
         """
         self._require_lab("sample")
         if self.lab.sample is None:
-            raise UserError(f"sample: {self.lab.name} has no sampler")
+            raise UserError(f"jl.Run.sample: {self.lab.name} has no sampler")
         with call.session():
             given = settings if prompt is None else {"prompt": prompt} | settings
             known = [name for name, _ in sections(self.lab.config_class)["sampling"]]

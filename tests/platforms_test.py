@@ -23,10 +23,10 @@ UNIX_MODULES |= {"resource", "select", "spwd", "syslog", "termios", "tty"}
 
 PORTABLE = {
     "os": "PathLike _exit abort cpu_count close devnull dup dup2 environ fdopen fsdecode fsencode"
-    " fspath fstat get_terminal_size getcwd getpid linesep listdir lstat makedirs mkdir open"
+    " fspath fstat fsync get_terminal_size getcwd getpid linesep listdir lstat makedirs mkdir open"
     " pardir path pathsep read remove replace scandir sep stat stat_result strerror unlink"
     " walk write O_APPEND O_CREAT O_EXCL O_RDONLY O_RDWR O_WRONLY access W_OK R_OK",
-    "signal": "SIGABRT SIGINT SIGTERM Signals getsignal raise_signal set_wakeup_fd signal",
+    "signal": "SIGABRT SIGINT SIGTERM SIG_IGN Signals getsignal raise_signal set_wakeup_fd signal",
 }
 """Attributes that the package may use: Windows has them."""
 
