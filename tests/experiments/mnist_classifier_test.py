@@ -50,7 +50,7 @@ def test_lab_without_a_sampler_writes_no_samples_and_refuses_to_sample(whole, ca
     assert cli.run(LAB, ["--mode=sample", f"--workdir={whole.path}"]) == 2
     line = "--mode: 'sample' is not accepted; mnist_classifier has no sampler"
     assert capsys.readouterr().err == f"mnist_classifier: {line}\n"
-    with pytest.raises(UserError, match=r"^sample: mnist_classifier has no sampler$"):
+    with pytest.raises(UserError, match=r"^jl.Run.sample: mnist_classifier has no sampler$"):
         jl.load_run(whole.path).sample()
 
 
