@@ -107,7 +107,6 @@ LAZY_MODULES = {
     },
     "jaxlabs.benchmark.worker": {"jaxlabs.training.jax_settings"},
     "jaxlabs.commands": {"jaxlabs.runner.cli"},
-    "jaxlabs.data.tokenizers": {"jaxlabs.data.bpe"},
     "jaxlabs.labs": {"jaxlabs.runner.lab"},
     "jaxlabs.labs.autoencoder.vae_latents": {"jaxlabs.training.trainer"},
     "jaxlabs.runner.doctor": {"jaxlabs.runner.machine"},
