@@ -48,9 +48,9 @@ PIECE, BATCH = 8_192, 128
 RECIPE = "1"
 """Changes with everything that changes a trained tokenizer, so that no cached one is used."""
 
-# A place between two words: in front of a single space between ASCII letters. Every usual
-# pre-tokenizer splits here, whatever stands before and after.
-WORD_END = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")
+# The end of a word: between a letter and a newline, or a single space and another letter. Every
+# usual pre-tokenizer splits here, whatever stands before and after.
+WORD_END = re.compile(r"(?<=[^\W\d_])(?=\n| [^\W\d_])")
 
 PROBE = "Don't  stop:\r\n\tnaïve 東京 e\u0301 2026\0 😀👩‍🚀 \n"
 """A text that an accepted tokenizer must decode unchanged, apart from Unicode's normal form."""
@@ -159,8 +159,8 @@ class BPETokenizer(Tokenizer):
             for token in self.library.get_added_tokens_decoder().values()
         ):
             return False
-        words = splitter.pre_tokenize_str("one two's three")
-        return {3, 9} <= {start for _, (start, _) in words}
+        words = splitter.pre_tokenize_str("one two's three\nfour")
+        return {3, 9, 15} <= {start for _, (start, _) in words}
 
 
 # Every use of a run loads its tokenizer again; that of a large file takes a second.

@@ -26,6 +26,7 @@ HOSTILE = {
     "nul": "a\0b \0\0 c",
     "line ends": "one\r\ntwo\rthree\n\n  four \t five\u2028six\u0085",
     "not latin": "naïve 東京都 Привет مرحبا \U0010ffff",
+    "words not latin": "Всё смешалось в доме\nОблонских हिन्दी में लिखा ½ é \n東京\n\n都",
     "spaces": "  a   b \u00a0\u3000 c    ",
     "empty": "",
     "special": "a <|endoftext|> b",
@@ -91,8 +92,16 @@ def test_text_is_split_where_what_follows_does_not_matter(tokenizer):
         assert 150 < point <= cut
         parts = [tokenizer.encode(part) for part in (TEXT[:point], TEXT[point:400])]
         np.testing.assert_array_equal(np.concatenate(parts), tokenizer.encode(TEXT[:400]))
-    assert tokenizer.split_point("nosplit\n" * 10_000) == 0
+    assert tokenizer.split_point("no,split!\n" * 10_000) == 0
     assert tokenizer.split_point("a b" + "x" * 50_000) == 1
+
+
+POINTS = {"Всё смешалось в доме": 15, "東京\n都": 2, "1 a\n\n b": 3, "a  b é": 4}
+
+
+@pytest.mark.parametrize(("text", "point"), POINTS.items())
+def test_words_of_any_alphabet_and_lines_are_split(tokenizer, text, point):
+    assert tokenizer.split_point(text) == point
 
 
 def test_tokens_across_words_are_not_cut(trained):
