@@ -17,6 +17,7 @@ settings are those of the first preset with batches of 8, and the given flags of
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import sys
@@ -24,6 +25,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import jax
 
 from jaxlabs import labs
 from jaxlabs.config import ArgumentError, UserError
@@ -152,11 +155,12 @@ def _rows(invocation: Invocation, name: str | None, show: Callable[[str], None])
       show: shows what is being checked.
     """
     setup = make_setup(invocation)
-    case = checks.make_case(setup.task, setup.config, setup.placement, setup.data.train)
+    with _compiled_quickly():
+        case = checks.make_case(setup.task, setup.config, setup.placement, setup.data.train)
     here = {
         "overfits one batch": lambda: checks.overfits_one_batch(case),
         "micro-batches = the batch": lambda: _micro_batches(setup, case),
-        "gradients = differences": lambda: checks.gradients_equal_differences(case),
+        "gradients = differences": lambda: _gradients(case),
         "sampler": lambda: check_sampler.one_key_gives_one_sample(setup),
         "sampler traceable": lambda: check_sampler.is_traceable(setup),
     }
@@ -195,4 +199,24 @@ def _skip() -> str:
 def _micro_batches(setup: Setup, case: checks.Case) -> str:
     if setup.task.batch_coupled:
         raise Skipped("batch-coupled: not applicable")
-    return checks.micro_batches_equal_the_batch(case)
+    with _compiled_quickly():
+        return checks.micro_batches_equal_the_batch(case)
+
+
+def _gradients(case: checks.Case) -> str:
+    with _compiled_quickly():
+        return checks.gradients_equal_differences(case)
+
+
+@contextlib.contextmanager
+def _compiled_quickly() -> Iterator[None]:
+    """Compiles without optimizations what runs once, in two thirds of the time.
+
+    The programs are those of this check alone; others would stay in the caches of JAX.
+    """
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
