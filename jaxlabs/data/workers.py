@@ -4,16 +4,19 @@ Python examines one example at a time in a process: examples that are decoded or
 as many cores as there are workers.
 """
 
+import atexit
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxlabs.config import ArgumentError, UserError
 
@@ -32,7 +35,7 @@ class ReadAhead:
         """Takes what is called in the workers; no process starts yet.
 
         Args:
-          rows: `rows(seed, step, *others)`, a picklable pure function of integers.
+          rows: `rows(seed, step, *others)`, arrays by name; a picklable pure function of integers.
           workers: number of processes, at least 1.
 
         Raises:
@@ -45,8 +48,9 @@ class ReadAhead:
             raise ArgumentError("workers", message) from None
         self._grain, self._rows, self._workers = grain, rows, workers
         self._iterator, self._next = None, ()
+        atexit.register(_close, weakref.ref(self))
 
-    def __call__(self, seed: int, step: int, *others: int) -> Any:
+    def __call__(self, seed: int, step: int, *others: int) -> dict[str, np.ndarray]:
         """Returns `rows(seed, step, *others)`; raises what it raises."""
         arguments = int(seed), int(step), *map(int, others)
         if arguments != self._next:
@@ -57,7 +61,8 @@ class ReadAhead:
             self.close()
             raise UserError(rows)
         self._next = arguments[0], arguments[1] + 1, *arguments[2:]
-        return rows
+        # Copied, since grain's arrays hold shared memory, which must end before Python does.
+        return {name: np.array(array) for name, array in rows.items()}
 
     def close(self) -> None:
         """Ends the processes."""
@@ -76,6 +81,11 @@ class ReadAhead:
         dataset = grain.MapDataset.source(steps).to_iter_dataset(reading)
         options = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFERED)
         return dataset.mp_prefetch(options, worker_init_fn=_start)
+
+
+def _close(reference: weakref.ref) -> None:
+    if (ahead := reference()) is not None:
+        ahead.close()
 
 
 class _Steps:
