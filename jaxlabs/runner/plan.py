@@ -38,10 +38,24 @@ class Plan(NamedTuple):
     optimizer: int  #: bytes of the optimizer state
     ema: int  #: bytes of the EMA of the parameters, 0 without one
     data: int  #: bytes of the training data, or of the batches that are loaded at a time
-    temporaries: int  #: bytes of activations, gradients and workspace, from the compiler
-    total: int  #: bytes of arguments, results and temporaries, from the compiler
     #: of the matmuls and convolutions of a step, over all devices; None if they vary
     flops: float | None
+    steps: jax.stages.Traced  #: the training steps
+
+    def compiled(self, platform: str) -> "Program":
+        """Compiles the training steps for the devices of the mesh, whose platform is given."""
+        options = QUICKLY if platform == "cpu" else None
+        memory = self.steps.lower().compile(compiler_options=options).memory_analysis()
+        results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        total = memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
+        return Program(memory.temp_size_in_bytes, total)
+
+
+class Program(NamedTuple):
+    """The memory of a compiled program on one device, in bytes."""
+
+    temporaries: int  #: activations, gradients and workspace
+    total: int  #: arguments, results and temporaries
 
 
 def run(invocation: Invocation) -> None:
@@ -57,7 +71,8 @@ def run(invocation: Invocation) -> None:
     tuned = precision.resolve(config, None)
     task = invocation.lab.build_task(precision.with_precision(config, tuned), data.data_spec)
     require_trainable(task, config, data.train)
-    print("\n".join(_lines(config, placement, plan(task, config, placement, data))))
+    for line in _lines(config, placement, plan(task, config, placement, data)):
+        print(line, flush=True)
 
 
 def plan(task: Task, config: RunConfig, placement: MeshSharding, data: DataModule) -> Plan:
@@ -73,18 +88,14 @@ def plan(task: Task, config: RunConfig, placement: MeshSharding, data: DataModul
     dataset = _abstract_data(config, placement, data)
     scalars = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), np.uint32)
     traced = build_multi_step(task, config, placement, state).trace(state, dataset, *scalars)
-    options = QUICKLY if _platform(placement) == "cpu" else None
-    memory = traced.lower().compile(compiler_options=options).memory_analysis()
-    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Plan(
         num_parameters=count_parameters(state.params),
         parameters=_bytes(state.params),
         optimizer=_bytes(state.opt_state),
         ema=_bytes(state.ema_params),
         data=_bytes(dataset),
-        temporaries=memory.temp_size_in_bytes,
-        total=memory.argument_size_in_bytes + results + memory.temp_size_in_bytes,
         flops=flops_per_step(traced),
+        steps=traced,
     )
 
 
@@ -126,37 +137,28 @@ def _placement(config: RunConfig) -> MeshSharding:
     return devices.mesh_sharding(config.mesh, found)
 
 
-def _platform(placement: MeshSharding) -> str:
-    return placement.mesh.devices.flat[0].platform
-
-
 def _lines(config: RunConfig, placement: MeshSharding, found: Plan) -> Iterator[str]:
-    """Yields the lines of a plan."""
-    count, shape = placement.mesh.size, placement.mesh.shape
-    axes = ", ".join(f"{axis} {size}" for axis, size in shape.items())
+    """Yields the lines of a plan, the last two after the program is compiled."""
+    count, device = placement.mesh.size, placement.mesh.devices.flat[0]
+    axes = ", ".join(f"{axis} {size}" for axis, size in placement.mesh.shape.items())
     yield f"{found.num_parameters:,} parameters, {count} devices: {axes}"
-    yield ""
-    yield "bytes per device"
-    kind = placement.mesh.devices.flat[0].device_kind
-    compiled = "compiled for the CPU" if _platform(placement) == "cpu" else f"compiled for {kind}"
-    rows = {
-        "parameters": found.parameters,
-        "optimizer": found.optimizer,
-        "EMA": found.ema,
-        "data": found.data,
-        f"activations, gradients, workspace ({compiled})": found.temporaries,
-        f"total ({compiled})": found.total,
-    }
-    width = max(map(len, rows))
-    for name, size in rows.items():
-        if size:
-            yield f"  {name:{width}}  {_readable(size):>9}"
-    yield ""
     if found.flops is None:
         yield "FLOPs per step vary"
     else:
         each = f"{found.flops / count:.4g} per device"
         yield f"FLOPs per step of {config.batch_size} examples: {found.flops:.4g}, {each}"
+    yield "bytes per device"
+    for name in ("parameters", "optimizer", "ema", "data"):
+        if size := getattr(found, name):
+            yield _row(name, size)
+    program = found.compiled(device.platform)
+    compiled = "CPU" if device.platform == "cpu" else device.device_kind
+    yield _row(f"activations, gradients, workspace (compiled for {compiled})", program.temporaries)
+    yield _row(f"total (compiled for {compiled})", program.total)
+
+
+def _row(name: str, size: int) -> str:
+    return f"  {name:60} {_readable(size):>9}"
 
 
 def _readable(size: float) -> str:
