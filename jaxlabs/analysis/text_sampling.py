@@ -121,8 +121,8 @@ class TransformerSamplingConfig(SamplingConfig):
     past_context: str = runtime(
         "half",
         "samples longer than the context: keep half of it whenever it is full and continue (half);"
-        " or compute the last `context_length` tokens again for every token, slower (slide, as"
-        " nanoGPT)",
+        " or compute the last `context_length` tokens again for every token, many times slower"
+        " (slide, as nanoGPT)",
         choices=PAST_CONTEXT,
     )
 
