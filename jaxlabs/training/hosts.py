@@ -80,7 +80,7 @@ _is_command = False
 
 
 def follow_launcher() -> None:
-    """Lets `join` find the processes by itself; the entry point of a command calls it."""
+    """Lets the next `join` find the processes by itself; the entry point of a command calls it."""
     global _is_command
     _is_command = True
 
@@ -111,7 +111,8 @@ def join(
     Args:
       coordinator: host:port of process 0.
       num_processes: number of processes; 1: this one runs alone. None: those of a `launcher` if
-        this process is a command, else 1.
+        this process is a command and joins for the first time, else 1; so the runs of a sweep,
+        which has started alone, are alone too.
       process_id: index of this process.
       wait: timeout in seconds.
       platform: see `launcher`.
@@ -120,7 +121,9 @@ def join(
       UserError: they could not connect (an older runtime ends the process, with the same line), or
         this is Windows, where JAX has no collectives between processes.
     """
-    if num_processes is None and _is_command and (found := launcher(platform)) is not None:
+    global _is_command
+    follows, _is_command = _is_command, False
+    if num_processes is None and follows and (found := launcher(platform)) is not None:
         line = (
             f"--num_processes: the processes that {found} has started could not connect to each"
             f" other within {wait} s; start all of them, or each alone with --num_processes=1"

@@ -150,6 +150,19 @@ def test_library_call_and_a_single_process_join_nothing(given, is_command, monke
     hosts.join(None, given)
 
 
+@pytest.mark.parametrize(("first", "joined"), [(None, [1]), (1, [])])
+def test_only_the_first_start_of_a_command_joins(first, joined, monkeypatch):
+    """A sweep starts alone, and so do its runs; a model that is restored later joins nothing."""
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    calls = []
+    monkeypatch.setattr(hosts, "_is_command", True)
+    monkeypatch.setattr(hosts, "_initialize", lambda *_, **__: calls.append(1))
+    for number in (first, None, None):
+        hosts.join(None, number)
+    assert calls == joined
+
+
 @pytest.mark.parametrize(
     "coordinator", ["localhost", "localhost:", ":1234", "localhost:x", "host:99999", "::1:1234", ""]
 )
