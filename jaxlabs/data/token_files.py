@@ -55,7 +55,7 @@ def find(name: str, path: Path) -> TokenFiles | None:
     """Returns the token shards of a path; None if it holds none.
 
     Raises:
-      UserError: a folder of shards has none for training.
+      UserError: a folder of shards has none for training, or one that belongs to both parts.
     """
     if not path.is_dir():
         return TokenFiles(name, path, (path,), ()) if path.suffix == SUFFIX else None
@@ -63,10 +63,13 @@ def find(name: str, path: Path) -> TokenFiles | None:
     if not found:
         return None
     train = tuple(one for one in found if "train" in one.name)
+    held_out = tuple(one for one in found if "val" in one.name)
+    if both := [one.name for one in train if one in held_out]:
+        raise UserError(f"{path / both[0]}: 'train' and 'val' are in its name; one of them")
     if not train:
         names = ", ".join(one.name for one in found[:5])
         raise UserError(f"{path}: has {names}, but no *train*.bin; *val*.bin is the held-out part")
-    return TokenFiles(name, path, train, tuple(one for one in found if "val" in one.name))
+    return TokenFiles(name, path, train, held_out)
 
 
 def open_tokens(
@@ -134,13 +137,13 @@ def _check(maps: dict[Path, np.ndarray]) -> dict[str, Any]:
         total=total, desc="checking shards", unit="B", unit_scale=True, disable=None
     ) as bar:
         for tokens in maps.values():
-            most = 0
+            highest_token = 0
             for start in range(0, len(tokens), CHUNK):
                 part = np.asarray(tokens[start : start + CHUNK])
                 digest.update(part.data)
-                most = max(most, int(part.max()))
+                highest_token = max(highest_token, int(part.max()))
                 bar.update(part.nbytes)
-            highest.append(most)
+            highest.append(highest_token)
     return {"sha256": digest.hexdigest(), "highest": highest}
 
 

@@ -87,6 +87,13 @@ def test_folder_without_a_training_shard_is_refused(folder):
         find("mine", folder)
 
 
+@pytest.mark.parametrize("name", ["retrieval_train_0.bin", "val_constrained.bin"])
+def test_shard_whose_name_has_both_parts_is_refused(folder, name):
+    (folder / name).write_bytes(TOKENS.tobytes())
+    with pytest.raises(UserError, match=rf"{name}: 'train' and 'val' are in its name; one of them"):
+        find("mine", folder)
+
+
 def test_shards_of_several_types_are_refused(folder):
     header = np.array([20240801, 7, 3] + [0] * 253, "<i4").tobytes()
     (folder / "my_val_000.bin").write_bytes(header + np.zeros(3, "<u4").tobytes())
