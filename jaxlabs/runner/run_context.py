@@ -229,7 +229,8 @@ def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
     config, task, _, state = restore(invocation)
     data = load_data_of_run(invocation, config)
     placement = devices.mesh_sharding(config.mesh)
-    tuned = _stored_tuned(invocation) or {}
+    stored, given = _stored_tuned(invocation) or {}, invocation.overrides
+    tuned = {name: value for name, value in stored.items() if name not in given}
     return RunContext(config, task, data, invocation.folder(), placement, tuned=tuned), state
 
 
@@ -255,9 +256,12 @@ def _require_lab(stored: dict[str, Any], invocation: Invocation) -> None:
 
 
 def _stored_tuned(invocation: Invocation) -> dict[str, Any] | None:
-    """Returns the settings that the stored run has resolved; None for a new run."""
+    """Returns the settings that the stored run has resolved; None for a new run.
+
+    A run without results is replaced, see `open_run`, and so are its settings.
+    """
     folder = invocation.folder()
-    if invocation.overwrite or not folder.exists():
+    if invocation.overwrite or not folder.exists() or not folder.has_results():
         return None
     stored = folder.read_config()
     return canonical(invocation.lab.config_class, stored.get("tuned", stored["settings"]))

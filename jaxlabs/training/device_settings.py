@@ -31,11 +31,11 @@ def resolve(
       task: a task whose loss depends on the other examples of a micro-batch, by itself or by
         BatchNorm, keeps the preset's values.
       given: names of the settings that the user gave.
-      stored: the resolved settings of a run that is resumed, else None.
+      stored: the resolved settings of a run that is resumed, else None; a given one is left out.
       platform: the platform of the run; None: that of this process.
     """
     if stored is not None:
-        return {name: stored[name] for name in SETTINGS if name in stored}
+        return {name: stored[name] for name in SETTINGS if name in stored and name not in given}
     coupled = task.batch_coupled or "batch_stats" in jax.eval_shape(task.init, jax.random.key(0))
     if coupled or (platform or jax.default_backend()) == "cpu":
         return {}

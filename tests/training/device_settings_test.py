@@ -8,7 +8,7 @@ import pytest
 
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import cli
+from jaxlabs.runner import cli, run_context
 from jaxlabs.training import device_settings
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task
@@ -45,6 +45,19 @@ def test_resumed_run_keeps_what_it_has_stored():
     for platform in ("cpu", "gpu"):
         found = device_settings.resolve(CONFIG, task(), (), stored, platform)
         assert found == {"grad_accum_steps": 1}
+        assert device_settings.resolve(CONFIG, task(), ["grad_accum_steps"], stored, platform) == {}
+
+
+def test_run_without_results_is_replaced_and_resolves_again(tmp_path):
+    """As one that was killed on a CPU, before its first step, and is started on a GPU."""
+    folder, flag = RunFolder(tmp_path / "run"), f"--workdir={tmp_path / 'run'}"
+    folder.create()
+    stored = {"experiment": "gpt", "preset": "quick", "settings": {}}
+    folder.write_config(stored | {"tuned": {"grad_accum_steps": 2}})
+    assert run_context._stored_tuned(cli.parse(LAB, [flag])) is None
+    folder.write_summary({})
+    assert run_context._stored_tuned(cli.parse(LAB, [flag])) == {"grad_accum_steps": 2}
+    assert run_context._stored_tuned(cli.parse(LAB, [flag, "--overwrite"])) is None
 
 
 def test_run_of_an_accelerator_is_resumed_on_a_cpu_with_its_micro_batches(
