@@ -15,7 +15,7 @@ import numpy as np
 from jaxlabs.data.batches import on_host
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.runner.lab import Invocation
-from jaxlabs.training import devices, precision, sharding
+from jaxlabs.training import device_settings, devices, precision, sharding
 from jaxlabs.training.advance import build_multi_step, flops_per_step
 from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
@@ -66,10 +66,14 @@ def run(invocation: Invocation) -> None:
     """
     config = invocation.config()
     placement = _placement(config)
-    require_divides(config, placement)
     data = invocation.lab.load_data(config)
     tuned = precision.resolve(config, None)
     task = invocation.lab.build_task(precision.with_precision(config, tuned), data.data_spec)
+    given = {*invocation.overrides, *invocation.stored}
+    platform = placement.mesh.devices.flat[0].platform
+    tuned = device_settings.resolve(config, task, given, None, platform)
+    config = precision.with_precision(config, tuned)  # the micro-batches of a run on these devices
+    require_divides(config, placement)
     require_trainable(task, config, data.train)
     for line in _lines(config, placement, plan(task, config, placement, data)):
         print(line, flush=True)

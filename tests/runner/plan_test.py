@@ -10,7 +10,7 @@ import pytest
 
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.runner import cli, plan
-from jaxlabs.training import devices
+from jaxlabs.training import device_settings, devices
 from jaxlabs.training.advance import Advance
 from jaxlabs.training.matmul_flops import matmul_flops
 from jaxlabs.training.trainer import initial_state
@@ -116,6 +116,23 @@ def test_command_prints_the_plan_of_more_devices_than_there_are(tiny_flags, tmp_
         "activations, gradients, workspace (compiled for CPU)",
         "total (compiled for CPU)",
     ]
+
+
+def test_plan_has_the_micro_batches_of_a_run_on_the_devices(tiny_flags, monkeypatch):
+    flags = [flag for flag in tiny_flags if not flag.startswith("--grad_accum_steps")]
+    planned = []
+
+    def captured(task, config, placement, data):
+        planned.append(config.optimization.grad_accum_steps)
+
+    monkeypatch.setattr(plan, "plan", captured)
+    monkeypatch.setattr(plan, "_lines", lambda *_: [])
+    resolve = device_settings.resolve
+    monkeypatch.setattr(device_settings, "resolve", lambda *given: resolve(*given[:-1], "gpu"))
+    for more in ([], ["--grad_accum_steps=2"]):
+        size = f"--batch_size={2 * jax.device_count()}"
+        assert cli.run(LAB, [*flags, size, "--plan", *more]) == 0
+    assert planned == [1, 2]
 
 
 def test_plan_is_refused_with_another_mode(capsys):
