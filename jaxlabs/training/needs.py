@@ -51,16 +51,18 @@ def needs(state: TrainState, program: ProgramMemory | None, evaluation: Evaluati
     """
     held = capacity.size_of(jax.tree.map(_on_one_device, state))
     arrays, temporaries = (held, 0) if program is None else program
-    device = max(arrays + temporaries + evaluation.bytes, held + evaluation.final_bytes)
+    step, final = arrays + temporaries + evaluation.bytes, held + evaluation.final_bytes
     on_cpu = jax.local_devices()[0].platform == "cpu"
     # The CPU's arrays are there already. An accelerator's state is copied for its checkpoint.
     more = temporaries * jax.local_device_count() if on_cpu else held
-    host = max(memory.peak_memory(), psutil.Process().memory_info().rss + more)
-    of_text = " of the text" if evaluation.unit == "tokens" else ""
-    capacity.require_host(host + evaluation.final_bytes, f"the final evaluation{of_text}")
-    capacity.require(evaluation.final_bytes, f"the final evaluation{of_text}")
-    capacity.require(device, "a training step")
-    return Needs(host, device, evaluation)
+    rss = psutil.Process().memory_info().rss
+    host = max(memory.peak_memory(), rss + more)
+    capacity.require(step, "a training step")
+    capacity.require_host(host, "a training step")
+    at_the_end = f"the final evaluation{' of the text' if evaluation.unit == 'tokens' else ''}"
+    capacity.require_host(rss + evaluation.final_bytes, at_the_end)
+    capacity.require(final, at_the_end)
+    return Needs(host, max(step, final), evaluation)
 
 
 def _on_one_device(leaf: jax.Array) -> jax.Array | jax.ShapeDtypeStruct:

@@ -1,7 +1,10 @@
 """The line before training: what a run needs, or why it cannot run."""
 
+import types
+
 import jax
 import optax
+import psutil
 import pytest
 
 from jaxlabs.training import capacity
@@ -46,6 +49,19 @@ def test_device_memory_is_that_of_the_program_and_the_sets(make_task, make_state
     with pytest.raises(TooLarge, match=r"^a training step needs") as error:
         needs(state, ProgramMemory(arrays=10**12, temporaries=0), COST)
     assert error.value.remedy == "a smaller --batch_size, or more --grad_accum_steps"
+
+
+def test_steps_that_do_not_fit_beside_the_data_are_refused_with_their_flags(
+    make_task, make_state, machine, monkeypatch
+):
+    """Not as the final evaluation, which would fit without them."""
+    machine(10**10)
+    process = types.SimpleNamespace(memory_info=lambda: types.SimpleNamespace(rss=6 * 10**9))
+    monkeypatch.setattr(psutil, "Process", lambda: process)
+    state = make_state(make_task(), optax.sgd(1.0))
+    program = ProgramMemory(0, 5 * 10**9 // jax.local_device_count())
+    with pytest.raises(TooLarge, match=r"^a training step needs 11"):
+        needs(state, program, COST)
 
 
 def test_evaluation_sets_that_do_not_fit_are_refused_with_their_flag(
