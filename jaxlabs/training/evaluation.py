@@ -173,8 +173,8 @@ class EvaluationCost:
     Attributes:
       unit: what is counted: tokens of a text, else examples.
       times: number of evaluations during training.
-      tokens: number of tokens that each of them reads.
-      final_tokens: number of tokens of the final evaluation.
+      tokens: number of tokens, or examples, that each of them reads.
+      final_tokens: likewise of the final evaluation.
       seconds: of all together, from the measured time of one batch.
       bytes: memory of the sets during training.
       final_bytes: memory of the sets of the final evaluation.
@@ -245,20 +245,20 @@ class RunEvaluation:
         """Returns the cost of `times` evaluations during training and of the final one."""
         size, final = self._evaluator.batch_size, self.final_sets()
         first = self._sets[self._data.monitor]
-        batch_tokens = size * _tokens(first) / first.count
-        seconds = self._evaluator.seconds_per_batch(state, first) / batch_tokens
+        in_a_batch = size * self._size(first) / first.count
+        seconds = self._evaluator.seconds_per_batch(state, first) / in_a_batch
 
         def padded(sets):
             return sum(
-                num_batches(part, size) * size * _tokens(part) / part.count
+                num_batches(part, size) * size * self._size(part) / part.count
                 for part in sets.values()
             )
 
         return EvaluationCost(
             unit="tokens" if self._data.text_tokens else "examples",
             times=times,
-            tokens=sum(map(_tokens, self._sets.values())),
-            final_tokens=sum(map(_tokens, final.values())),
+            tokens=sum(map(self._size, self._sets.values())),
+            final_tokens=sum(map(self._size, final.values())),
             seconds=seconds * (times * padded(self._sets) + padded(final)),
             bytes=capacity.size_of(self._sets),
             final_bytes=capacity.size_of(final),
@@ -269,8 +269,6 @@ class RunEvaluation:
         again = {} if self._tokens is None else self._data.eval_sets
         return again | self._data.final_eval_sets()
 
-
-def _tokens(examples: Examples) -> int:
-    """Returns the number of tokens of a set of windows; else that of its examples."""
-    weights = examples.arrays.get("weights")
-    return examples.count if weights is None else math.prod(weights.shape)
+    def _size(self, examples: Examples) -> int:
+        """Returns the number of tokens of windows of a text, else that of examples."""
+        return eval_budget.read_tokens(examples) if self._data.text_tokens else examples.count

@@ -11,7 +11,7 @@ import pytest
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.losses.loss_output import LossOutput
-from jaxlabs.training.evaluation import Evaluator, standard_error
+from jaxlabs.training.evaluation import Evaluator, RunEvaluation, standard_error
 from jaxlabs.training.state import create_state
 from jaxlabs.training.task import Task
 
@@ -156,6 +156,15 @@ def test_windows_of_a_text_have_a_standard_error_and_bits_per_byte(
     scored = TOKEN_BYTES[data.arrays["targets"][data.arrays["weights"] > 0]]
     bits = metrics["loss"] * int(weights.sum()) / np.log(2) / scored.sum()
     np.testing.assert_allclose(metrics["bits_per_byte"], bits, rtol=1e-12)
+
+
+def test_cost_counts_the_tokens_of_a_text_and_other_examples(
+    make_task, make_config, make_placement, make_data, text_data
+):
+    for data, size in ((make_data(), 1), (text_data, 6)):
+        costs = RunEvaluation(make_task(), data, make_config(), make_placement(), None)
+        for part in data.eval_sets.values():
+            assert costs._size(part) == size * part.count
 
 
 def test_standard_error_of_equal_windows_is_that_of_their_mean():
