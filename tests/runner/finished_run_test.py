@@ -86,7 +86,7 @@ def test_resolved_matmul_precision_is_kept_by_the_run(tiny_flags, tmp_path, monk
     assert cli.run(LAB, flags) == 0
     assert "bfloat16 matmul: 2.0 ms, float32: 1.0 ms; using float32" in capsys.readouterr().err
     stored = RunFolder(tmp_path / "run").read_config()
-    assert stored["tuned"] == {"matmul_precision": "default"}
+    assert stored["tuned"] == {"matmul_precision": "default", "compute_dtype": "float32"}
     assert stored["settings"]["matmul_precision"] == "bfloat16"
     measured["bfloat16"] = 1e-4  # as on another machine
     assert cli.run(LAB, [*flags, "--mode=sample"]) == 0
