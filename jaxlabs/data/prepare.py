@@ -1,6 +1,6 @@
 """Texts encoded once into token shards, which later runs open within a second.
 
-The shards of one text and one tokenizer stand in a folder of their own, `prepared/<name>-<key>` in
+The shards of one text and one tokenizer are in a folder of their own, `prepared/<name>-<key>` in
 the folder of the data sets. The key is the hash of the names, sizes and modification times of the
 files, and of the tokenizer, so that no later run reads the text. A text is split by characters, as
 a text in memory: the first 90 % are `train`, the rest `held_out`; a memory map and an array in
@@ -34,15 +34,16 @@ from jaxlabs.data.text_tokenizer import text_tokenizer
 from jaxlabs.data.tokenizers import Tokenizer
 
 VERSION = 1
-"""Version of the folder; another one is prepared anew."""
+"""Version of the folder; another one is prepared again."""
 
 INDEX, TOKENIZER = "index.json", "tokenizer.json"
 
 SHARD_BYTES = 2**26
 """Bytes of text in a shard, what an interruption can cost."""
 
-MAX_SHARDS = 256
-"""Shards of a very large text are longer, since each is an open file."""
+MAX_SHARDS, MAX_SHARD_BYTES = 256, 2**31 - 2**28
+"""Shards of a very large text are longer, since each is an open file; a header counts tokens in
+int32, and the last batch of a shard may be beyond this."""
 
 
 class TextOfFiles(NamedTuple):
@@ -102,12 +103,19 @@ class PreparedText:
 
         Args:
           part: "train" or "held_out"; each begins with a document, or the rest of one.
+
+        Raises:
+          UserError: a file is missing or damaged.
         """
         found, first = [np.zeros(0, np.int64)], 0
         for shard in self.index["parts"][part]:
             path = shards.documents_path(self.folder / shard["file"])
-            starts = np.load(path, mmap_mode="r")
-            found.append(first + starts.astype(np.int64))
+            try:
+                found.append(first + np.load(path).astype(np.int64))
+            except (OSError, ValueError, EOFError) as error:
+                reason = getattr(error, "strerror", None) or error
+                again = f"delete {self.folder} to encode the text again"
+                raise UserError(f"{path}: cannot be read ({reason}); {again}") from None
             first += shard["tokens"]
         return np.concatenate(found)
 
@@ -224,7 +232,7 @@ def _encode(files: TextFiles, scan: Scan, tokenizer: Tokenizer, folder: Path) ->
     headers = [header for part in PARTS for header in done[part]]
     first = sum(int(header["characters"]) for header in headers)
     segments = text_blocks.segments(files.pieces(), scan.border, first)
-    limit = max(SHARD_BYTES, scan.bytes // MAX_SHARDS)
+    limit = min(max(SHARD_BYTES, scan.bytes // MAX_SHARDS), MAX_SHARD_BYTES)
     with _progress(files, scan.bytes, "encoding") as bar:
         bar.update(sum(int(header["bytes"]) for header in headers))
         for part, found in itertools.groupby(segments, lambda segment: segment.part):

@@ -1,8 +1,10 @@
 """A text as tokens, in memory or in memory-mapped shards: split, tokenized, described."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +19,22 @@ from jaxlabs.data.token_files import TokenFiles
 from jaxlabs.data.tokenizers import Tokenizer
 
 
-class Part(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Part:
     """The training or the held-out part of a text.
 
     Attributes:
       tokens: `[length]`, an array or shards.
-      documents: `[documents]`, first token of each document, in ascending order.
+      read_documents: returns `documents`.
     """
 
     tokens: windows.Tokens
-    documents: np.ndarray
+    read_documents: Callable[[], np.ndarray]
+
+    @functools.cached_property
+    def documents(self) -> np.ndarray:
+        """First token of each document, `[documents]`, ascending; read where they are needed."""
+        return self.read_documents()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +92,18 @@ def tokenize(
     train, held_out = starts[starts < border], starts[starts >= border] - border
     return TokenizedText(
         encoder,
-        Part(*documents.encode(encoder, parts[0], train)),
-        Part(*documents.encode(encoder, parts[1], held_out)),
+        _in_memory(encoder, parts[0], train),
+        _in_memory(encoder, parts[1], held_out),
         dataset.describe() | _counts(len(dataset.text), len(starts)),
         dataset.facts,
         dataset.comparable,
         dataset.warning,
     )
+
+
+def _in_memory(tokenizer: Tokenizer, text: str, starts: np.ndarray) -> Part:
+    tokens, first = documents.encode(tokenizer, text, starts)
+    return Part(tokens, lambda: first)
 
 
 def token_stream(
@@ -126,8 +139,8 @@ def _in_shards(dataset: LargeText, tokenizer: str, data_dir: str | Path | None) 
     }
     return TokenizedText(
         text.tokenizer,
-        Part(text.train, text.document_starts(TRAIN)),
-        Part(text.held_out, text.document_starts(HELD_OUT)),
+        Part(text.train, lambda: text.document_starts(TRAIN)),
+        Part(text.held_out, lambda: text.document_starts(HELD_OUT)),
         described | _counts(text.index["characters"], text.index["documents"]),
     )
 
@@ -136,12 +149,12 @@ def _of_token_files(dataset: TokenFiles, value: str, data_dir: str | Path | None
     token_files.require_tokenizer(value)
     tokenizer = text_tokenizer(value, TextInMemory("", ""), data_dir)
     found = token_files.open_tokens(dataset, tokenizer, data_dir)
-    start = np.zeros(1, np.int64)
     described = {
         "name": dataset.name,
         "source": str(dataset.root.resolve()),
         "sha256": found.sha256,
     }
-    return TokenizedText(
-        tokenizer, Part(found.train, start), Part(found.held_out, start), described
+    train, held_out = (
+        Part(tokens, lambda: np.zeros(1, np.int64)) for tokens in (found.train, found.held_out)
     )
+    return TokenizedText(tokenizer, train, held_out, described)

@@ -221,6 +221,16 @@ def test_damaged_or_foreign_shard_gives_one_line_that_says_what_to_do(tmp_path, 
     assert "\n" not in str(caught.value)
 
 
+def test_missing_documents_give_one_line_that_says_what_to_do(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("".join(DOCUMENTS))
+    text = prepare(find(path), "char", tmp_path)
+    (text.folder / "train-00000.documents.npy").unlink()
+    line = r"train-00000\.documents\.npy: cannot be read \(No such file .*\); delete "
+    with pytest.raises(UserError, match=line):
+        text.document_starts("train")
+
+
 def test_copied_shards_are_accepted(tmp_path):
     path = tmp_path / "book.txt"
     path.write_text("".join(DOCUMENTS))

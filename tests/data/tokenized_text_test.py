@@ -81,6 +81,12 @@ def test_windows_of_shards_are_those_of_the_text_in_memory(
     require_same_data(ours, theirs, 4)
 
 
+def test_documents_that_are_joined_are_not_read(folder, tmp_path, monkeypatch):
+    large = both_ways(folder / "documents.jsonl")[1]
+    monkeypatch.setattr(prepare.PreparedText, "document_starts", lambda *_: pytest.fail("read"))
+    assert lm_data(large, 16, 3, ignoring, data_dir=tmp_path).train.document_starts is None
+
+
 def test_streams_of_shards_are_those_of_the_text_in_memory(folder, tmp_path):
     theirs, ours = (
         bptt_data(one, 16, 4, 3, ignoring, data_dir=tmp_path)
