@@ -82,7 +82,7 @@ class ImageFilesConfig(Config):
     memory_limit: int | None = runtime(
         None,
         "bytes of decoded images up to which a folder is read into memory; the images of a larger"
-        " one are decoded batch by batch, with the same result; none: a quarter of the memory of"
+        " one are decoded batch by batch, which are the same; none: a quarter of the memory of"
         " the machine",
         minimum=0,
         maximum=2**60,
