@@ -18,7 +18,7 @@ from jaxlabs.data.host import HostBatch, cpu
 from jaxlabs.data.shards import ShardedTokens
 
 MAX_INDEX = 2**31 - 1
-"""Number of places up to which the starts are sampled as on the devices, in int32."""
+"""Number of starts up to which they are sampled as on the devices, in int32."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,12 +44,12 @@ class HostTokenStream:
         return documents.separate(batch, documents.segments(self.document_starts, position))
 
     def _starts(self, seed: int, step: int, batch_size: int) -> np.ndarray:
-        places, random = len(self.tokens) - self.context_length, (np.uint32(seed), step)
+        count, random = len(self.tokens) - self.context_length, (np.uint32(seed), step)
         with jax.default_device(cpu()):
-            if places <= MAX_INDEX:
-                return np.asarray(_random_starts((batch_size,), *random, np.int32(places)))
+            if count <= MAX_INDEX:
+                return np.asarray(_random_starts((batch_size,), *random, np.int32(count)))
             high, low = np.asarray(_random_words((2, batch_size), *random)).astype(np.uint64)
-        return ((high << np.uint64(32) | low) % np.uint64(places)).astype(np.int64)
+        return ((high << np.uint64(32) | low) % np.uint64(count)).astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,11 +83,11 @@ class HostContiguousStreams:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _random_starts(
-    shape: tuple[int, ...], seed: jax.Array, step: jax.Array, places: jax.Array
+    shape: tuple[int, ...], seed: jax.Array, step: jax.Array, count: jax.Array
 ) -> jax.Array:
-    """Returns uniform int32 in 0..places-1, as the device data sets sample them."""
+    """Returns uniform int32 in 0..count-1, as the device data sets sample them."""
     key = jax.random.fold_in(keys.stream(seed, "data"), step)
-    return jax.random.randint(key, shape, 0, places, jnp.int32)
+    return jax.random.randint(key, shape, 0, count, jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnums=0)

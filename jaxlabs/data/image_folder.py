@@ -30,7 +30,7 @@ from jaxlabs.data.image_stream import (
 )
 
 VERSION = 1
-"""Version of the kept files; others are made anew."""
+"""Version of the kept files; others are made again."""
 
 RANDOM_BYTES = 2**20
 """Random bytes that are sampled at once."""

@@ -1,6 +1,6 @@
 """Tokenizers: text to token ids and back.
 
-Byte-level BPE stands in `jaxlabs.data.bpe`.
+Byte-level BPE is in `jaxlabs.data.bpe`.
 """
 
 import collections

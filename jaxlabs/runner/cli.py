@@ -83,8 +83,8 @@ def _memory_errors_as_user_errors(invocation: Invocation) -> Iterator[None]:
         if line is None:
             raise
         remedy = getattr(error, "remedy", "")
-        advice = f"use smaller values: {remedy}" if remedy else "use smaller values"
-        raise UserError(f"{_enlarged_flags(invocation)}: {line}; {advice}") from None
+        advice = remedy or "smaller values"
+        raise UserError(f"{_enlarged_flags(invocation)}: {line}; use {advice}") from None
 
 
 def _enlarged_flags(invocation: Invocation) -> str:

@@ -61,7 +61,7 @@ class Advance:
 
     @property
     def memory(self) -> ProgramMemory | None:
-        """Memory of the compiled steps; None before, or where the platform does not tell."""
+        """Memory of the compiled steps; None before, or where the platform reports none."""
         return None if self._compiled is None else self._compiled.memory
 
     def compile(self, state: TrainState) -> None:
@@ -96,7 +96,7 @@ class Advance:
         )
 
     def _multi_step(self, state: TrainState) -> AotFunction:
-        """Returns the compiled steps; only a state tells how it is split."""
+        """Returns the compiled steps, whose shardings are those of the state."""
         if self._compiled is None:
             multi_step = build_multi_step(self._task, self._config, self._placement, state)
             self._compiled = AotFunction(multi_step, self._placement.mesh.size)

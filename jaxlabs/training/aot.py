@@ -29,7 +29,7 @@ class AotFunction:
 
     @property
     def memory(self) -> capacity.ProgramMemory | None:
-        """Memory of the compiled function; None before, or where the platform does not tell."""
+        """Memory of the compiled function; None before, or where the platform reports none."""
         return None if self._compiled is None else capacity.program_memory(self._compiled)
 
     def trace(self, *arguments: Any) -> jax.stages.Traced:

@@ -108,7 +108,7 @@ class ProgramMemory(NamedTuple):
 
 
 def program_memory(compiled: jax.stages.Compiled) -> ProgramMemory | None:
-    """Returns the memory of a compiled program; None where the platform does not tell."""
+    """Returns the memory of a compiled program; None where the platform does not report it."""
     found = compiled.memory_analysis()
     if found is None:
         return None
