@@ -88,7 +88,9 @@ def test_too_large_settings_are_refused_with_flags_and_memory(flags, refused, ti
     line = refused(*tiny_flags, "--steps=4", *flags.split())
     assert line.startswith(HUGE[flags])
     if "needs" in line:
-        assert f"; this machine has {capacity.host_memory() / 1e9:,.1f} GB; use smaller" in line
+        remedy = "a smaller --eval_batch_size" if "eval_batch" in flags else "smaller values"
+        memory = f"{capacity.host_memory() / 1e9:,.1f} GB"
+        assert line.endswith(f"; this machine has {memory}; use {remedy}")
 
 
 def test_too_large_batch_is_refused_before_the_first_evaluation(refused, tiny_flags, here, capsys):
