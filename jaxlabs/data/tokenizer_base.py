@@ -138,7 +138,8 @@ def in_range(tokens: Sequence[int], size: int) -> np.ndarray:
 
 
 def stored(saved: Mapping[str, Any], kind: str, key: str, content: type) -> Any:
-    """Returns an entry of a tokenizer's JSON; raises UserError if it is of another kind."""
-    if saved.get("kind") != kind or not isinstance(saved.get(key), content):
-        raise UserError(f"tokenizer: kind {saved.get('kind')!r} found, {kind!r} is accepted")
+    """Returns an entry of a tokenizer's JSON; raises UserError if it, or the kind, is another."""
+    require_kind(saved, kind)
+    if not isinstance(saved.get(key), content):
+        raise UserError(f"tokenizer: {key!r} is missing or damaged; a {content.__name__} is needed")
     return saved[key]

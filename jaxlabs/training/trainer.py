@@ -268,10 +268,11 @@ class Trainer:
                     self.checkpoints.save(state, self.metadata, loss)
             # The last state, unless it is saved already.
             self.checkpoints.save(state, self.metadata, None if int(state.skipped) else loss)
+        final_metrics = {} if stopping else self._evaluate_finally(state)
         return TrainResult(
             state=state,
             interrupted=stopping,
-            final_metrics={} if stopping else self._evaluate_finally(state),
+            final_metrics=final_metrics,
             evaluated=self._evaluation.evaluated,
             seconds=self._seconds,
             compile_seconds=self._advance.compile_seconds,
