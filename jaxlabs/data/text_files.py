@@ -254,7 +254,7 @@ def _plain(path: Path) -> Iterator[bytes]:
 
 def _gzip(path: Path) -> Iterator[bytes]:
     with gzip.open(path) as file:
-        while block := file.read(BLOCK):
+        while block := file.read1(BLOCK):  # `read` drops what precedes the end of a cut file
             yield block
 
 
