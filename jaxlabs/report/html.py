@@ -6,10 +6,15 @@ import importlib.resources
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_NOT_IN_HTML = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
+
 
 def text(value: Any) -> str:
-    """Returns a value as escaped text; samples may contain markup, which must stay visible."""
-    return html.escape(str(value))
+    """Returns a value as escaped text; samples may contain markup, which must stay visible.
+
+    Control characters, which HTML does not have, are U+FFFD.
+    """
+    return html.escape(str(value).translate(_NOT_IN_HTML))
 
 
 def document(title: str, body: str) -> str:

@@ -22,6 +22,7 @@ from jaxlabs.runner.run_context import (
     restore,
     restore_with_data,
 )
+from jaxlabs.runner.standard_streams import for_display
 from jaxlabs.runner.summary import (
     measure_baselines,
     summarize,
@@ -184,7 +185,7 @@ def _finish(
     if invocation.lab.sample:
         sample = _sample_state(invocation, context, result.state)
         path = context.folder.write_sample("final", sample)
-        shown = [path if isinstance(sample, Mapping) else sample]
+        shown = [path if isinstance(sample, Mapping) else for_display(sample)]
     summary = summarize(invocation, context, result, baselines)
     context.folder.write_summary(summary)
     for text in shown:
@@ -233,7 +234,7 @@ def _sample(invocation: Invocation) -> None:
     key = keys.stream(config.sample_seed, "draw")
     sample = invocation.lab.sample(config, task, data_spec, state, key)
     if not isinstance(sample, Mapping):
-        print(sample)
+        print(for_display(sample))
         return
     folder = invocation.folder()
     print(folder.write_sample("sampled", sample))

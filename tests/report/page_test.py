@@ -7,7 +7,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB
-from jaxlabs.report import sections
+from jaxlabs.report import html, sections
 from jaxlabs.report.page import write_report
 from jaxlabs.run_folder import RunFolder
 
@@ -89,6 +89,10 @@ def test_markup_in_samples_is_escaped(reported_run):
     page = Page(source)
     assert (reported_run.samples / "final.txt").read_text() in page.text
     assert "step 250 <b>of</b> & all" in page.text
+
+
+def test_control_characters_which_html_does_not_have_are_replaced():
+    assert html.text("\x1b[0m\x00\x9b\x7f a\tb\r\nc\xa0é<") == "�[0m��� a\tb\r\nc\xa0é&lt;"
 
 
 def test_all_other_fields_are_escaped(short_run):

@@ -12,7 +12,7 @@ import pytest
 import jaxlabs
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import cli
+from jaxlabs.runner import cli, standard_streams
 
 ROOT = os.path.dirname(os.path.dirname(jaxlabs.__file__))
 TEXT = "Война и мир"
@@ -85,3 +85,18 @@ def test_full_device_as_stdout_gives_one_line():
     ended = started(STUDY, "--help > /dev/full")
     assert ended.returncode == 2
     assert ended.stderr.decode() == "study: No space left on device\n"
+
+
+class Output(io.StringIO):
+    def __init__(self, terminal):
+        super().__init__()
+        self.isatty = lambda: terminal
+
+
+def test_control_characters_of_a_sample_do_not_reach_a_terminal(monkeypatch):
+    text = "\x1b[2J\x00a\tb\r\nc\rd\x9b\x7f\né\n"
+    monkeypatch.setattr(sys, "stdout", Output(terminal=True))
+    shown = "\\x1b[2J\\x00a\tb\r\nc\\x0dd\\x9b\\x7f\né\n"
+    assert standard_streams.for_display(text) == shown
+    monkeypatch.setattr(sys, "stdout", Output(terminal=False))
+    assert standard_streams.for_display(text) == text
