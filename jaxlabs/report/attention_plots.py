@@ -162,11 +162,13 @@ def _plot_grid(maps, labels):
         label_sides(axes, size, rows=rows, columns=columns)
         middle = axes.get_position().get_points().mean(axis=0)
         text = {"size": 9.5 * scale, "va": "center"}
+        edge = 0.04 * scale
         if layer == 0:
             name = f"head {head + 1}" if heads <= 6 else f"{head + 1}"
-            figure.text(middle[0], 1, name, **text | {"ha": "center", "va": "top"})
+            top = 1 - edge / height
+            figure.text(middle[0], top, name, **text | {"ha": "center", "va": "top"})
         if head == 0:
-            figure.text(0, middle[1], f"layer {layer + 1}", rotation=90, **text)
+            figure.text(edge / width, middle[1], f"layer {layer + 1}", rotation=90, **text)
     strip = figure.add_axes((0.2, 0.72 * bar / height, 0.6, 0.14 * bar / height))
     weight_colorbar(figure, image, scale=scale, cax=strip, orientation="horizontal")
     return figure
@@ -190,9 +192,13 @@ def label_sides(
     """Labels the rows and columns of a map; column labels of several letters are vertical."""
     axes.xaxis.tick_top()
     axes.tick_params(pad=1)
-    rotated = any(len(label) > 1 for label in columns)
-    axes.set_xticks(np.arange(len(columns)), columns, fontsize=size, rotation=90 * rotated)
-    axes.set_yticks(np.arange(len(rows)), rows, fontsize=size)
+    text = {"fontsize": size, "va": "center_baseline"}  # what hangs below a line shifts no label
+    axes.set_yticks(np.arange(len(rows)), rows, **text)
+    if any(len(label) > 1 for label in columns):
+        text |= {"rotation": 90, "rotation_mode": "anchor", "ha": "left"}
+    else:
+        text = {"fontsize": size}
+    axes.set_xticks(np.arange(len(columns)), columns, **text)
 
 
 def plot_map(axes: Axes, weights: np.ndarray) -> "AxesImage":

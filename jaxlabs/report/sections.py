@@ -230,7 +230,8 @@ def reproduce(config: JsonObject, summary: JsonObject) -> str:
     command, digest = config.get("command"), summary.get("parameters_sha256")
     requested = config.get("settings", {}).get("dataset")
     used = config.get("dataset", {}).get("name")
-    if command and requested and used and requested != used:
+    is_path = any(mark in str(requested) for mark in "/\\")  # a path that is missing is refused
+    if command and requested and used and requested != used and not is_path:
         command += f"  # trained on {used}: {requested} was not found"
     checksum = (
         "The same versions on the same kind of machine give the same parameters bit for bit; "

@@ -190,6 +190,21 @@ def test_command_of_the_run_is_shown(reported_run):
     )
 
 
+@pytest.mark.parametrize(
+    ("requested", "used", "note"),
+    [
+        ("tiny_shakespeare", "python_reference", "  # trained on python_reference: "),
+        ("tiny_shakespeare", "tiny_shakespeare", ""),
+        ("/home/user/book.txt", "book.txt", ""),
+    ],
+)
+def test_command_says_that_a_named_data_set_was_not_found(requested, used, note):
+    config = {"command": "jaxlabs gpt", "dataset": {"name": used}}
+    page = sections.reproduce(config | {"settings": {"dataset": requested}}, {})
+    note += f"{requested} was not found" if note else ""
+    assert f">jaxlabs gpt{note}<" in page
+
+
 def test_page_of_a_new_run_has_only_available_sections(fresh_run):
     page = page_of(fresh_run)
     assert [attrs["id"] for attrs in page.find_all("section")] == ["published"]
