@@ -45,6 +45,8 @@ LAUNCHERS = {
 TPU_VARIABLE = "TPU_ML_PLATFORM"
 """JAX sets it when it is imported on a TPU machine."""
 
+TPU_MACHINE = "the TPU machine"
+
 _ABORT = b"JAX distributed service detected fatal errors"
 _BROKEN = re.compile("gloo|nccl|peer|connection|coordination|barrier|unavailable", re.IGNORECASE)
 
@@ -95,7 +97,7 @@ def launcher(platform: str) -> str | None:
         if os.environ.get(number, "1") != "1" and all(other in os.environ for other in others):
             return name
     on_tpu = TPU_VARIABLE in os.environ and platform in ("auto", "tpu")
-    return "the TPU machine" if on_tpu else None
+    return TPU_MACHINE if on_tpu else None
 
 
 def join(
@@ -117,6 +119,8 @@ def join(
       wait: timeout in seconds.
       platform: see `launcher`.
 
+    A TPU without the metadata of a pod, such as Colab's, is alone.
+
     Raises:
       UserError: they could not connect (an older runtime ends the process, with the same line), or
         this is Windows, where JAX has no collectives between processes.
@@ -128,7 +132,7 @@ def join(
             f"--num_processes: the processes that {found} has started could not connect to each"
             f" other within {wait} s; start all of them, or each alone with --num_processes=1"
         )
-        _initialize(line, wait)
+        _initialize(line, wait, may_be_alone=found == TPU_MACHINE)
     elif (num_processes or 1) > 1:
         line = (
             f"--coordinator: the {num_processes} processes of the run could not connect to"
@@ -139,7 +143,7 @@ def join(
         _initialize(line, wait, coordinator_address=coordinator, **numbers)
 
 
-def _initialize(line: str, wait: int, **arguments: Any) -> None:
+def _initialize(line: str, wait: int, *, may_be_alone: bool = False, **arguments: Any) -> None:
     """Joins the processes; without arguments JAX finds them. `line` is the message if it fails."""
     if sys.platform == "win32":
         raise ArgumentError("num_processes", "several processes need Linux or macOS")
@@ -153,6 +157,9 @@ def _initialize(line: str, wait: int, **arguments: Any) -> None:
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except Exception as error:
+        if may_be_alone and isinstance(error, ValueError):  # JAX finds no other processes
+            leave()
+            return
         cause = "" if arguments else f" ({str(error).splitlines()[0][:200]})"
         raise UserError(line + cause) from None
     _joined.status = STATUS

@@ -141,6 +141,25 @@ def test_launcher_is_found_by_its_variables(variables, platform, found, monkeypa
     assert hosts.launcher(platform) == found
 
 
+def test_tpu_without_the_metadata_of_a_pod_is_alone():
+    code = """
+import sys
+from jaxlabs.training import devices, hosts
+hosts.follow_launcher()
+hosts.join(None, None)
+import jax
+jax.config.update("jax_platforms", "cpu")
+print(jax.process_count(), jax.numpy.ones(3).sum(), file=sys.stderr)
+"""
+    variables = dict.fromkeys((*SLURM, *OPEN_MPI)) | {hosts.TPU_VARIABLE: "JAX"}
+    environment = {**os.environ, **variables, "PYTHONPATH": ROOT}
+    environment = {name: value for name, value in environment.items() if value is not None}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "1 3.0"
+
+
 @pytest.mark.parametrize(("given", "is_command"), [(None, False), (1, True)])
 def test_library_call_and_a_single_process_join_nothing(given, is_command, monkeypatch):
     for name, value in SLURM.items():
