@@ -8,6 +8,7 @@ import sys
 import jax
 import pytest
 
+import jaxlabs
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.runner import cli, plan
 from jaxlabs.training import device_settings, devices
@@ -101,7 +102,8 @@ def test_command_prints_the_plan_of_more_devices_than_there_are(tiny_flags, tmp_
     """In another process, which has not started JAX."""
     flags = [*tiny_flags, "--batch_size=8", "--plan", "--mesh=fsdp:8"]
     command = [sys.executable, "-m", "experiments.gpt", *flags]
-    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    root = os.path.dirname(os.path.dirname(jaxlabs.__file__))
+    environment = os.environ | {"PYTHONPATH": root}
     options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment}
     done = subprocess.run(command, check=True, **options)
     assert done.stderr == ""
