@@ -27,7 +27,8 @@ HELP = (
 def require_several(count: int) -> None:
     """Raises ArgumentError for separate documents of a text that is a single one."""
     if count < 2:
-        message = "'separate' is not accepted with one document; a folder of texts, or JSON lines"
+        accepted = "a folder of texts, or JSON lines, but no token shards"
+        message = f"'separate' is not accepted with one document; {accepted}"
         raise ArgumentError("documents", message)
 
 
