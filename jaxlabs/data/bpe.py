@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 MAX_TRAINING_CHARACTERS = 50_000_000
 """Characters that BPE is trained on, in evenly spaced parts of a longer text."""
 
+LONG_TRAINING = 5_000_000
+"""Characters from which on a line says that training has begun."""
+
 PART = 1_000_000
 """Characters of each of these parts."""
 
@@ -218,10 +221,12 @@ def trained(
     with _lock(path) as writable:
         content = _read_cached(path)
         if content is None:
-            start = time.perf_counter()
+            start, size = time.perf_counter(), sum(map(len, parts))
+            if progress and size > LONG_TRAINING:
+                print(f"tokenizer: training BPE on {size:,} characters", file=sys.stderr)
             content = _train(parts, vocab_size)
             if progress:
-                size, took = sum(map(len, parts)), time.perf_counter() - start
+                took = time.perf_counter() - start
                 count = BPETokenizer(content).vocab_size
                 tokens = f"{count:,} tokens" + ", all that repeat," * (count < vocab_size)
                 kept = f"kept in {path}" if writable else f"not kept: {cache} cannot be written"

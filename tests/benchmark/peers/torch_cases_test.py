@@ -97,6 +97,7 @@ def test_unsupported_optimizers_are_refused():
         build_step(torch_model, mean_loss, OptimizerConfig(optimizer="muon"), Mode())
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_a_compiled_rnn_has_one_graph(cell):
     graphs = []
