@@ -78,8 +78,8 @@ class BPETokenizer(Tokenizer):
         _require_byte_level(self)
 
     @functools.cached_property
-    def library(self) -> "tokenizers.Tokenizer":
-        """The tokenizer of the library, without truncation and padding."""
+    def backend_tokenizer(self) -> "tokenizers.Tokenizer":
+        """The tokenizer of Hugging Face's `tokenizers`, without truncation and padding."""
         library = _library()
         try:
             tokenizer = library.Tokenizer.from_str(self.content)
@@ -94,8 +94,8 @@ class BPETokenizer(Tokenizer):
     @functools.cached_property
     def table(self) -> tuple[bytes, ...]:
         """The bytes of each token."""
-        added = self.library.get_added_tokens_decoder()
-        vocab = self.library.get_vocab(with_added_tokens=True)
+        added = self.backend_tokenizer.get_added_tokens_decoder()
+        vocab = self.backend_tokenizer.get_vocab(with_added_tokens=True)
         table = [b""] * (max(vocab.values()) + 1)  # ids may have gaps
         for token, index in vocab.items():
             special = index in added or not set(token) <= _byte_of_character().keys()
@@ -122,7 +122,7 @@ class BPETokenizer(Tokenizer):
         found = [[np.zeros(0, self.dtype)] for _ in texts]
         for start in range(0, len(pieces), BATCH):
             batch = pieces[start : start + BATCH]
-            encoded = self.library.encode_batch_fast(batch, add_special_tokens=False)
+            encoded = self.backend_tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             for owner, one in zip(owners[start : start + BATCH], encoded, strict=True):
                 found[owner].append(np.array(one.ids, self.dtype))
         return [np.concatenate(parts) for parts in found]
@@ -156,10 +156,10 @@ class BPETokenizer(Tokenizer):
     @functools.cached_property
     def _splits_words(self) -> bool:
         """Whether a text may be cut at the end of any word and encoded in pieces."""
-        splitter = self.library.pre_tokenizer
+        splitter = self.backend_tokenizer.pre_tokenizer
         if splitter is None or any(
             WORD_END.search(token.content)
-            for token in self.library.get_added_tokens_decoder().values()
+            for token in self.backend_tokenizer.get_added_tokens_decoder().values()
         ):
             return False
         words = splitter.pre_tokenize_str("one two's three\nfour")
@@ -328,7 +328,7 @@ def _write(path: Path, content: str) -> None:
 def _require_byte_level(tokenizer: BPETokenizer) -> None:
     """Raises UserError unless a tokenizer has all bytes and decodes a text unchanged."""
     accepted = "a byte-level tokenizer that changes no text, as those of GPT-2 and Llama 3"
-    characters = tokenizer.library.get_vocab(with_added_tokens=False).keys()
+    characters = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False).keys()
     if missing := _byte_of_character().keys() - characters:
         found = f"{len(missing)} of the 256 bytes have no token"
         raise UserError(f"tokenizer: {found}; {accepted} is accepted")
@@ -337,7 +337,7 @@ def _require_byte_level(tokenizer: BPETokenizer) -> None:
     if not tokenizer.vocab_size <= MAX_VOCAB_SIZE:
         found = f"{tokenizer.vocab_size:,} tokens"
         raise UserError(f"tokenizer: {found}; at most {MAX_VOCAB_SIZE:,} are accepted")
-    normalizer = tokenizer.library.normalizer
+    normalizer = tokenizer.backend_tokenizer.normalizer
     expected = normalizer.normalize_str(PROBE) if normalizer else PROBE
     allowed = {unicodedata.normalize(form, PROBE) for form in ("NFC", "NFD")} | {PROBE}
     decoded = tokenizer.decode(tokenizer.encode(PROBE))

@@ -61,7 +61,7 @@ def tokenizer(request):
 
 
 def reference(tokenizer, text):
-    return tokenizer.library.encode(text, add_special_tokens=False).ids
+    return tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
@@ -70,7 +70,7 @@ def test_hostile_text_is_encoded_as_by_the_library_and_decoded_unchanged(tokeniz
     assert tokens.dtype == tokenizer.dtype == np.uint16
     assert tokens.tolist() == reference(tokenizer, text)
     assert tokenizer.decode(tokens) == text
-    assert tokenizer.library.decode(tokens.tolist(), skip_special_tokens=False) == text
+    assert tokenizer.backend_tokenizer.decode(tokens.tolist(), skip_special_tokens=False) == text
     assert tokenizer.token_bytes()[tokens].sum() == len(text.encode())
     assert ByteTokenizer().decode(ByteTokenizer().encode(text)) == text
 
@@ -308,7 +308,7 @@ def test_encoding_is_as_fast_as_the_batches_of_the_library(tmp_path):
     tokenizer = bpe.trained([text], 4096, tmp_path, progress=False)
     calls = {
         "ours": lambda: tokenizer.encode(text),
-        "theirs": lambda: tokenizer.library.encode_batch(lines),
+        "theirs": lambda: tokenizer.backend_tokenizer.encode_batch(lines),
     }
     seconds = dict.fromkeys(calls, math.inf)
     for _ in range(3):
