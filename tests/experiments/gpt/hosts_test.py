@@ -72,6 +72,7 @@ def test_run_that_loses_a_host_is_resumed_on_another_number_of_hosts(
             start(address, "--num_processes=2", f"--process_id={number}", variables={})
         outputs = [process.communicate(timeout=240) for process in processes]
         assert [process.returncode for process in processes] == [0, 0], outputs
+        assert "resuming at step " in outputs[0][1]
     finally:
         for process in processes:
             process.kill()
