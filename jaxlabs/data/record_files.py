@@ -57,28 +57,28 @@ def texts(path: Path, text_key: str) -> Iterator[str]:
         except Exception as error:  # of many types
             raise sources.unreadable(path, error, NEEDED) from None
         for number, record in enumerate(records, start + 1):
-            place = f"{path}, record {number:,}"
-            yield _decoded(_feature(record, text_key, place) if is_example else record, place)
+            location = f"{path}, record {number:,}"
+            yield _decoded(_feature(record, text_key, location) if is_example else record, location)
 
 
-def _feature(record: bytes, text_key: str, place: str) -> bytes:
+def _feature(record: bytes, text_key: str, location: str) -> bytes:
     from tensorflow_datasets.proto import tf_example_pb2
 
     try:
         example: Any = tf_example_pb2.Example.FromString(record)
     except Exception as error:
-        raise UserError(f"{place}: not an example of tensorflow-datasets ({error})") from None
+        raise UserError(f"{location}: not an example of tensorflow-datasets ({error})") from None
     features = example.features.feature
     values = features[text_key].bytes_list.value if text_key in features else ()
     if len(values) != 1:
         names = ", ".join(map(repr, sorted(features))) or "none"
-        raise ArgumentError("text_key", f"no text below {text_key!r} in {place}; found {names}")
+        raise ArgumentError("text_key", f"no text below {text_key!r} in {location}; found {names}")
     return values[0]
 
 
-def _decoded(text: bytes, place: str) -> str:
+def _decoded(text: bytes, location: str) -> str:
     try:
         return text.decode()
     except UnicodeDecodeError as error:
         found = f"byte 0x{text[error.start]:02x}"
-        raise UserError(f"{place}: not UTF-8 ({found}); {NEEDED}") from None
+        raise UserError(f"{location}: not UTF-8 ({found}); {NEEDED}") from None

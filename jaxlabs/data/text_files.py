@@ -38,8 +38,10 @@ MAX_LINE = 2**26
 MAX_FILES = 20_000
 """Maximum number of files of a folder, of which each run reads the sizes."""
 
-NEEDED = "a UTF-8 text file is needed: plain or JSON lines (.jsonl), also with .gz or .zst"
-NEEDED += ", or array_record"
+NEEDED = (
+    "a UTF-8 text file is needed: plain or JSON lines (.jsonl), also with .gz or .zst, or"
+    " array_record"
+)
 
 
 class Piece(NamedTuple):
@@ -167,26 +169,28 @@ def _read(path: Path, text_key: str) -> Iterator[tuple[str, bool]]:
         yield "", True
 
 
-def _text_of_line(line: bytes, place: str, text_key: str) -> str:
-    """Returns the text of a line of JSON; raises UserError, which names the `place`."""
+def _text_of_line(line: bytes, location: str, text_key: str) -> str:
+    """Returns the text of a line of JSON; raises UserError, which names the `location`."""
     needed = f"a JSON object with the text below {text_key!r} is needed"
     try:
         record = json.loads(line.decode())
     except UnicodeDecodeError as error:
-        raise UserError(f"{place}: not UTF-8 (byte 0x{line[error.start]:02x}); {needed}") from None
+        raise UserError(
+            f"{location}: not UTF-8 (byte 0x{line[error.start]:02x}); {needed}"
+        ) from None
     except json.JSONDecodeError as error:
         column = f"{error.msg} at column {error.colno:,}"
-        raise UserError(f"{place}: not JSON ({column}); {needed}") from None
+        raise UserError(f"{location}: not JSON ({column}); {needed}") from None
     except (RecursionError, ValueError) as error:  # nested too deeply, or a number too long
-        raise UserError(f"{place}: not JSON ({type(error).__name__}); {needed}") from None
+        raise UserError(f"{location}: not JSON ({type(error).__name__}); {needed}") from None
     if not isinstance(record, dict):
-        raise UserError(f"{place}: {_json_type(record)}; {needed}")
+        raise UserError(f"{location}: {_json_type(record)}; {needed}")
     if text_key not in record:
         keys = ", ".join(map(repr, list(record)[:10])) or "none"
-        raise ArgumentError("text_key", f"{text_key!r} is not in {place}; its keys are {keys}")
+        raise ArgumentError("text_key", f"{text_key!r} is not in {location}; its keys are {keys}")
     if not isinstance(record[text_key], str):
         found = _json_type(record[text_key])
-        raise UserError(f"{place}: {found} below {text_key!r}; a string is needed")
+        raise UserError(f"{location}: {found} below {text_key!r}; a string is needed")
     return well_formed(record[text_key])
 
 
@@ -222,8 +226,8 @@ def _decoded(path: Path) -> Iterator[str]:
             before = error.object[: error.start]
             line = lines + before.count(b"\n") + 1
             # The object begins with the start of a character from the block before.
-            place = offset + len(block) - len(error.object) + error.start
-            found = f"byte 0x{error.object[error.start]:02x} at offset {place:,}"
+            position = offset + len(block) - len(error.object) + error.start
+            found = f"byte 0x{error.object[error.start]:02x} at offset {position:,}"
             message = f"{path}, line {line:,}: not UTF-8 ({found}); save it as UTF-8 text"
             raise UserError(message) from None
         yield text if offset else text.removeprefix("\ufeff")
@@ -242,8 +246,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 lines += block.count(b"\n")
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        place = f"{path}, line {lines + 1:,}"
-        raise UserError(f"{place}: cannot be read ({reason}); {NEEDED}") from None
+        location = f"{path}, line {lines + 1:,}"
+        raise UserError(f"{location}: cannot be read ({reason}); {NEEDED}") from None
 
 
 def _plain(path: Path) -> Iterator[bytes]:

@@ -25,10 +25,11 @@ TOY_WORDS = 10_000
 MAX_IN_MEMORY = 2**25
 """Bytes of text that are read into memory by default; a larger text takes seconds to encode."""
 
-PATH = "the path of a UTF-8 text, JSON lines (.jsonl), either with .gz or .zst, array_record, token"
-PATH += " shards (.bin), or a folder of these"
+PATH = (
+    "the path of a UTF-8 text, JSON lines (.jsonl), either with .gz or .zst, array_record, token"
+    " shards (.bin), or a folder of these"
+)
 """What `--dataset` accepts beside names, for `--help`."""
-
 
 ACCEPTED = "a UTF-8 text file, or a folder of them"
 """The same in short, for error messages."""

@@ -37,7 +37,7 @@ MIN_BPE_SIZE = 257
 """Smallest vocabulary of BPE: the 256 bytes and one merge."""
 
 NAMES = ("char", "word", "bytes", "bpe:*")
-"""The values of `--tokenizer` that are not paths; * stands for a number."""
+"""The values of `--tokenizer` that are not paths; * is a number."""
 
 HELP = (
     "the path of a tokenizer file (.json) of Hugging Face's tokenizers; bpe:4096 is a byte-level"

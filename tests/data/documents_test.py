@@ -94,7 +94,7 @@ def test_documents_of_a_text_are_those_of_its_tokens():
     np.testing.assert_array_equal(data.train.tokens, joined.train.tokens)
     decoded = bytes(data.train.tokens).decode()
     assert decoded == TEXT.text[: len(decoded)]
-    # The cut document goes on in the held-out part.
+    # The cut document continues in the held-out part.
     (held_out,) = np.unique(data.eval_sets["held_out"].arrays["segments"])
     assert held_out == 1
     sets = data.eval_sets | data.final_eval_sets()
