@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import re
 import sys
 import time
@@ -23,6 +22,7 @@ import numpy as np
 
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.data.prepared_folder import atomic_write
 from jaxlabs.data.tokenizer_base import (
     MAX_VOCAB_SIZE,
     Tokenizer,
@@ -314,14 +314,11 @@ def _write(path: Path, content: str) -> None:
     data = content.encode()
     files = ((path, data), (_sha256_file(path), _sha256_line(path, data).encode()))
     for target, written in files:
-        partial = target.with_name(f".{target.name}.partial")  # under the lock: one writer
         try:
-            partial.write_bytes(written)
-            os.replace(partial, target)
+            with atomic_write(target) as file:
+                file.write(written)
         except OSError as error:
             print(f"{target}: cannot be written ({error.strerror}); not kept", file=sys.stderr)
-            with contextlib.suppress(OSError):
-                partial.unlink()
             return
 
 

@@ -57,7 +57,10 @@ def image_data(dataset: ImageDataset, config: ImageDataConfig, bernoulli: bool) 
     used, static, name, test = dataset, dataset.train, "test", dataset.test
     if config.binarization != "none":
         used = images.binarize(dataset, config.binarization_seed)
-        static, test = images.to_white(used.train), images.to_white(used.test)
+        static, test = (
+            dataclasses.replace(part, images=part.images * np.uint8(255))
+            for part in (used.train, used.test)
+        )
     if config.val_size:
         name, (static, test) = "held_out", images.hold_out(static, config.val_size)
     if (config.train_images or 0) > static.count:

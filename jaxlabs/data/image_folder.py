@@ -1,33 +1,25 @@
 """A folder of images that do not fit into memory: read once to check and to hash it.
 
-What the passes find, and the bits of binarized images, are kept in `prepared/<name>-<key>` in the
-folder of the data sets. The key is the hash of the names, sizes and modification times of the
-files, so that a later run starts at once.
+What the passes find, and the bits of binarized images, are kept in a folder of prepared data, so
+that a later run starts at once.
 """
 
 import contextlib
 import dataclasses
 import hashlib
-import json
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import tqdm
 
-from jaxlabs.config import ArgumentError
-from jaxlabs.data import image_files, shards, sources
+from jaxlabs.data import image_files, image_stream, prepared_folder
 from jaxlabs.data.image_files import ImagePaths
-from jaxlabs.data.image_stream import (
-    CHUNK_BYTES,
-    DecodedImages,
-    PackedImages,
-    packed_bytes,
-    threads,
-)
+from jaxlabs.data.image_stream import StreamedImages, threads
+from jaxlabs.data.prepared_folder import atomic_write, once
 
 VERSION = 1
 """Version of the kept files; others are made again."""
@@ -69,60 +61,42 @@ def scan(
       UserError: an image cannot be read, or differs in size from the first.
       ArgumentError: the folder of the data sets cannot be written.
     """
-    folder = sources.data_home(data_dir) / "prepared" / f"{root.resolve().name}-{_key(root, found)}"
-    kept = _once(folder, "images", lambda: _scan(found, parts))
+    folder = prepared_folder.folder(root, found.files, data_dir, VERSION)
+    with prepared_folder.usable(folder), prepared_folder.locked(folder):
+        kept = once(folder / "images.json", lambda: _scan(found, parts))
     return FolderScan(tuple(kept["shape"]), kept["sha256"], folder)
 
 
 def binarize(
-    scanned: FolderScan, parts: Sequence[tuple[DecodedImages, np.ndarray]], seed: int
-) -> tuple[list[PackedImages], str]:
+    scanned: FolderScan, parts: Sequence[tuple[StreamedImages, np.ndarray]], seed: int
+) -> tuple[list[StreamedImages], str]:
     """Returns the parts with static binarization, the bits of `images.binarize`, and their hash.
 
     Args:
       scanned: the scan of the folder.
       parts: images and `labels [count]` of each part.
       seed: that of the binarization.
+
+    Raises:
+      UserError: an image cannot be read, or has changed.
+      ArgumentError: the folder of the data sets cannot be written.
     """
-    name = f"binarized-{seed}"
-    bits, first, packed = scanned.folder / f"{name}.bits", 0, []
-    kept = _once(scanned.folder, name, lambda: _binarize(bits, parts, seed))
-    for images, _ in parts:
-        shape = (len(images), packed_bytes(scanned.shape))
-        memory_map = np.memmap(bits, np.uint8, "r", offset=first, shape=shape)
-        packed.append(PackedImages(memory_map, scanned.shape))
-        first += shape[0] * shape[1]
-    return packed, kept["sha256"]
-
-
-def _key(root: Path, found: ImagePaths) -> str:
-    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in found.files]
-    described = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return hashlib.sha256(json.dumps([VERSION, described]).encode()).hexdigest()[:16]
-
-
-def _once(folder: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns what a JSON file of the folder holds, which is made if there is none."""
-    path = folder / f"{name}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock"):
-            if not path.exists():
-                content = make()
-                with shards.whole(path) as file:
-                    file.write(json.dumps(content).encode())
-            return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        message = f"{folder} cannot be used ({reason}); a folder with free space"
-        raise ArgumentError("data_dir", message) from None
+    folder, ends = scanned.folder, np.cumsum([len(images) for images, _ in parts])
+    path, bits = (folder / f"binarized-{seed}{suffix}" for suffix in (".json", ".bits"))
+    shape = (int(ends[-1]), image_stream.packed_bytes(scanned.shape))
+    with prepared_folder.usable(folder), prepared_folder.locked(folder):
+        if not bits.exists() or bits.stat().st_size != math.prod(shape):
+            path.unlink(missing_ok=True)
+        kept = once(path, lambda: _binarize(bits, parts, seed))
+        rows = np.split(np.memmap(bits, np.uint8, "r", shape=shape), ends[:-1])
+    return [image_stream.packed(part, scanned.shape) for part in rows], kept["sha256"]
 
 
 def _scan(found: ImagePaths, parts: Sequence[np.ndarray]) -> dict[str, Any]:
     size = image_files.read(found.files[0]).shape[:2]
     # Whether all images are gray is known at the end.
     channels, digests = 1, {1: hashlib.sha256(), 3: hashlib.sha256()}
-    chunk = max(1, CHUNK_BYTES // (size[0] * size[1] * 3))
+    chunk = max(1, image_stream.CHUNK_BYTES // (size[0] * size[1] * 3))
     with _progress(sum(map(len, parts)), "checking images") as bar:
         for index in parts:
             for count, digest in digests.items():
@@ -142,15 +116,15 @@ def _scan(found: ImagePaths, parts: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def _binarize(
-    bits: Path, parts: Sequence[tuple[DecodedImages, np.ndarray]], seed: int
+    bits: Path, parts: Sequence[tuple[StreamedImages, np.ndarray]], seed: int
 ) -> dict[str, Any]:
     digest = hashlib.sha256()
     count = sum(len(images) for images, _ in parts)
-    with shards.whole(bits) as file, _progress(count, "binarizing") as bar:
+    with atomic_write(bits) as file, _progress(count, "binarizing") as bar:
         for stream, (images, labels) in enumerate(parts):
             thresholds = _Thresholds(np.random.default_rng([seed, stream]))
             digest.update(repr(images.shape).encode())
-            for chunk in images.chunks():
+            for chunk in image_stream.chunks(images):
                 binary = (thresholds.take(chunk.size).reshape(chunk.shape) < chunk).view(np.uint8)
                 digest.update(binary.data)
                 file.write(np.packbits(binary.reshape(len(chunk), -1), axis=1).data)

@@ -14,7 +14,7 @@ from jaxlabs.config import ArgumentError, Config, UserError, runtime
 from jaxlabs.data import digits, image_files, image_folder, mnist, sources
 from jaxlabs.data.dataset import Dataset
 from jaxlabs.data.image_folder import FolderScan
-from jaxlabs.data.image_stream import DecodedImages, PackedImages, StreamedImages, select
+from jaxlabs.data.image_stream import StreamedImages, decoded, select
 
 MNIST, RENDERED = "mnist", "rendered_digits"
 NAMES = (MNIST, RENDERED)
@@ -192,13 +192,6 @@ def _binarize_streamed(dataset: ImageDataset, seed: int) -> ImageDataset:
     return dataclasses.replace(dataset, name=name, train=train, test=test, sha256=sha256)
 
 
-def to_white(part: LabeledImages) -> LabeledImages:
-    """Returns binary images with 255 in place of 1."""
-    if isinstance(part.images, PackedImages):
-        return dataclasses.replace(part, images=part.images.with_white(255))
-    return dataclasses.replace(part, images=part.images * np.uint8(255))
-
-
 def _rendered() -> ImageDataset:
     train, test = (
         LabeledImages(*digits.render(count, RENDERED_SEED, stream=stream))
@@ -228,7 +221,7 @@ def _folder(
     parts, source = _split(found.labels), str(folder.resolve())
     if config is not None and found.decoded_bytes() > config.max_in_memory:
         scanned = image_folder.scan(folder, found, parts, data_dir)
-        images = LabeledImages(DecodedImages(found.files, scanned.shape), found.labels)
+        images = LabeledImages(decoded(found.files, scanned.shape), found.labels)
         train, test = (images.take(index) for index in parts)
         return ImageDataset(
             name=name,

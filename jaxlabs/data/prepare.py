@@ -1,32 +1,28 @@
 """Texts encoded once into token shards, which later runs open within a second.
 
-The shards of one text and one tokenizer are in a folder of their own, `prepared/<name>-<key>` in
-the folder of the data sets. The key is the hash of the names, sizes and modification times of the
-files, and of the tokenizer, so that no later run reads the text. A text is split by characters, as
-a text in memory: the first 90 % are `train`, the rest `held_out`; a memory map and an array in
-memory give the same tokens.
+The shards of one text and one tokenizer are in a folder of their own, see
+`jaxlabs.data.prepared_folder`. A text is split by characters, as a text in memory: the first 90 %
+are `train`, the rest `held_out`; a memory map and an array in memory give the same tokens.
 
 A preparation reads the text twice: to count and to hash it, and to encode it. It takes constant
 memory. After an interruption it continues behind the last whole shard.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import numpy as np
 import tqdm
 
 from jaxlabs import paths
-from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.data import shards, sources, text_blocks, text_files, tokenizers
+from jaxlabs.config import UserError
+from jaxlabs.data import prepared_folder, shards, text_blocks, text_files, tokenizers
+from jaxlabs.data.prepared_folder import atomic_write, byte_progress, once, write_json
 from jaxlabs.data.shards import ShardedTokens
 from jaxlabs.data.text_blocks import PARTS, Block
 from jaxlabs.data.text_files import TextFiles
@@ -132,46 +128,23 @@ def prepare(files: TextFiles, tokenizer: str, data_dir: str | Path | None = None
       UserError: a file of the text is unreadable; the folder cannot be written; a shard is damaged
         or belongs to another text.
     """
-    name = f"{files.root.resolve().name}-{_key(files, tokenizer)}"
-    folder = sources.data_home(data_dir) / "prepared" / name
-    try:
+    folder = prepared_folder.folder(
+        files.root, files.files, data_dir, VERSION, files.text_key, _tokenizer_key(tokenizer)
+    )
+    with prepared_folder.usable(folder):
         if not (folder / INDEX).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder, files):
+            with prepared_folder.locked(folder):
                 if not (folder / INDEX).exists():
                     _build(files, tokenizer, folder, data_dir)
         return open_prepared(folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        message = f"{folder} cannot be used ({reason}); a folder with free space"
-        raise ArgumentError("data_dir", message) from None
 
 
-def _key(files: TextFiles, tokenizer: str) -> str:
-    """Returns the key of the folder, without reading the text."""
-    if (path := tokenizers.parse(tokenizer).path) is not None:
-        content = paths.read_bytes(paths.local(path, "tokenizer"), "a tokenizer file is needed")
-        tokenizer = hashlib.sha256(content).hexdigest()
-    folder = files.root if files.root.is_dir() else files.root.parent
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files.files]
-    described = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    content = json.dumps([VERSION, described, files.text_key, tokenizer])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, files: TextFiles) -> Iterator[None]:
-    """Waits for another process that prepares the same text."""
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        print(f"{files.root}: waiting for another process, which encodes it", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _tokenizer_key(value: str) -> str:
+    """Returns a value of `--tokenizer`, or the hash of the file that it names."""
+    if (path := tokenizers.parse(value).path) is None:
+        return value
+    content = paths.read_bytes(paths.local(path, "tokenizer"), "a tokenizer file is needed")
+    return hashlib.sha256(content).hexdigest()
 
 
 def _build(files: TextFiles, value: str, folder: Path, data_dir: str | Path | None) -> None:
@@ -180,8 +153,8 @@ def _build(files: TextFiles, value: str, folder: Path, data_dir: str | Path | No
     def make_tokenizer() -> dict[str, Any]:
         return text_tokenizer(value, TextOfFiles(files, scan), data_dir).to_json()
 
-    scan = Scan(**_once(folder / "scan.json", lambda: _scan(files)._asdict()))
-    tokenizer = tokenizers.load(_once(folder / TOKENIZER, make_tokenizer))
+    scan = Scan(**once(folder / "scan.json", lambda: _scan(files)._asdict()))
+    tokenizer = tokenizers.load(once(folder / TOKENIZER, make_tokenizer))
     _encode(files, scan, tokenizer, folder)
     index = {
         "version": VERSION,
@@ -192,25 +165,13 @@ def _build(files: TextFiles, value: str, folder: Path, data_dir: str | Path | No
         **scan._asdict(),
         "parts": {part: [_described(path) for path in _finished(folder, part)] for part in PARTS},
     }
-    _write_json(folder / INDEX, index)
-
-
-def _once(path: Path, make: Callable[[], Any]) -> Any:
-    """Returns the content of a JSON file, which is made and written if there is none."""
-    if not path.exists():
-        _write_json(path, make())
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with shards.whole(path) as file:
-        file.write(json.dumps(content).encode())
+    write_json(folder / INDEX, index)
 
 
 def _scan(files: TextFiles) -> Scan:
     characters, size, documents = 0, 0, 0
     digest, seen = hashlib.sha256(), np.zeros(0x110000, bool)
-    with _progress(files, None, "reading") as bar:
+    with byte_progress(f"reading {files.root.name}", None) as bar:
         for text, ends in files.pieces():
             data = text.encode()
             digest.update(data)
@@ -233,7 +194,7 @@ def _encode(files: TextFiles, scan: Scan, tokenizer: Tokenizer, folder: Path) ->
     first = sum(int(header["characters"]) for header in headers)
     segments = text_blocks.segments(files.pieces(), scan.border, first)
     limit = min(max(SHARD_BYTES, scan.bytes // MAX_SHARDS), MAX_SHARD_BYTES)
-    with _progress(files, scan.bytes, "encoding") as bar:
+    with byte_progress(f"encoding {files.root.name}", scan.bytes) as bar:
         bar.update(sum(int(header["bytes"]) for header in headers))
         for part, found in itertools.groupby(segments, lambda segment: segment.part):
             batches = text_blocks.batches(found, tokenizer)
@@ -250,8 +211,8 @@ def _write_shard(
     batch, starts, length = next(batches, None), [], 0
     if batch is None:
         return False
-    facts = {"characters": 0, "bytes": 0, "documents": 0, "tokenizer": tokenizer.sha256}
-    with shards.writer(path, tokenizer.dtype, facts) as file:
+    fields = {"characters": 0, "bytes": 0, "documents": 0, "tokenizer": tokenizer.sha256}
+    with shards.writer(path, tokenizer.dtype, fields) as file:
         while batch is not None:
             encoded = tokenizer.encode_batch([block.text for block in batch])
             for block, tokens in zip(batch, encoded, strict=True):
@@ -260,12 +221,12 @@ def _write_shard(
                 length += len(tokens)
                 file.write(tokens.astype(tokenizer.dtype.newbyteorder("<"), copy=False).data)
             size = sum(len(block.text.encode()) for block in batch)
-            facts["characters"] += sum(len(block.text) for block in batch)
-            facts["bytes"] += size
+            fields["characters"] += sum(len(block.text) for block in batch)
+            fields["bytes"] += size
             bar.update(size)
-            batch = next(batches, None) if facts["bytes"] < limit else None
-        facts["documents"] = len(starts)
-        with shards.whole(shards.documents_path(path)) as documents:
+            batch = next(batches, None) if fields["bytes"] < limit else None
+        fields["documents"] = len(starts)
+        with atomic_write(shards.documents_path(path)) as documents:
             np.save(documents, np.array(starts, np.uint32))
     return True
 
@@ -331,8 +292,3 @@ def _open_shard(
     if changed and _sha256(path) != described["sha256"]:
         raise UserError(f"{path}: changed since it was written, its sha256 differs; {again}")
     return tokens
-
-
-def _progress(files: TextFiles, total: int | None, doing: str) -> tqdm.tqdm:
-    bar = {"unit": "B", "unit_scale": True, "disable": None}
-    return tqdm.tqdm(total=total, desc=f"{doing} {files.root.name}", **bar)

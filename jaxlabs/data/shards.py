@@ -6,7 +6,6 @@ the tokenizer and the part of the text. nanoGPT's `.bin` has no header, and toke
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +14,7 @@ import numpy as np
 
 from jaxlabs import paths
 from jaxlabs.config import UserError
+from jaxlabs.data.prepared_folder import atomic_write
 
 HEADER = np.dtype(
     {
@@ -95,32 +95,21 @@ def concatenate(parts: Sequence[ShardedTokens]) -> ShardedTokens:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """Yields a file that appears at `path` at the end, as a whole and on the disk."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-@contextlib.contextmanager
-def writer(path: Path, dtype: np.dtype, facts: dict[str, Any]) -> Iterator[BinaryIO]:
+def writer(path: Path, dtype: np.dtype, fields: dict[str, Any]) -> Iterator[BinaryIO]:
     """Yields a file for the tokens of a shard, which appears at the end.
 
     Args:
       path: path of the shard.
       dtype: that of the tokens, one of `FORMATS`.
-      facts: further fields of the header, which are read at the end.
+      fields: other fields of the header, which are read at the end.
     """
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(bytes(HEADER.itemsize))
         yield file
         header = np.zeros((), HEADER)
         header["magic"], header["version"] = FORMATS[dtype.newbyteorder("<").str]
         header["tokens"] = (file.tell() - HEADER.itemsize) // dtype.itemsize
-        for name, value in facts.items():
+        for name, value in fields.items():
             header[name] = value
         file.seek(0)
         file.write(header.tobytes())

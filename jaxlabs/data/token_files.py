@@ -3,9 +3,10 @@
 A folder has `*train*.bin` and, for the held-out part, `*val*.bin`; without these, and for a single
 file, the last 10 % of the tokens are held out. The shards are memory-mapped where they are. They
 are read once, to hash them and to check that the tokenizer has all their tokens; the result is kept
-in the folder of the data sets, for the same names, sizes and modification times.
+in a folder of prepared data.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
 from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.data import shards, sources, tokenizers
+from jaxlabs.data import prepared_folder, shards, tokenizers
+from jaxlabs.data.prepared_folder import byte_progress
 from jaxlabs.data.shards import ShardedTokens
 from jaxlabs.data.tokenizers import Tokenizer
 
 SUFFIX = ".bin"
+
+VERSION = 1
+"""Version of the kept result; another one is made again."""
 
 CHUNK = 2**22
 """Tokens that are checked at once."""
@@ -86,10 +90,7 @@ def open_tokens(
     if len({tokens.dtype for tokens in maps.values()}) > 1:
         kinds = ", ".join(f"{path.name} {tokens.dtype}" for path, tokens in maps.items())
         raise UserError(f"{files.root}: shards of several types ({kinds}); those of one are needed")
-    described = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
-    folder = sources.data_home(data_dir) / "prepared"
-    cached = folder / f"{files.root.resolve().name}-{key}.json"
+    cached = prepared_folder.folder(files.root, paths, data_dir, VERSION) / "tokens.json"
     checked = _read(cached)
     if checked is None:
         checked = _check(maps)
@@ -133,9 +134,7 @@ def _check(maps: dict[Path, np.ndarray]) -> dict[str, Any]:
     """Returns the hash of all tokens, and the highest one of each shard."""
     digest, highest = hashlib.sha256(), []
     total = sum(tokens.nbytes for tokens in maps.values())
-    with tqdm.tqdm(
-        total=total, desc="checking shards", unit="B", unit_scale=True, disable=None
-    ) as bar:
+    with byte_progress("checking shards", total) as bar:
         for tokens in maps.values():
             highest_token = 0
             for start in range(0, len(tokens), CHUNK):
@@ -156,9 +155,6 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _keep(path: Path, checked: dict[str, Any]) -> None:
     """Writes the result; if that fails, the next run checks again."""
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with shards.whole(path) as file:
-            file.write(json.dumps(checked).encode())
-    except OSError:
-        return
+        prepared_folder.write_json(path, checked)

@@ -28,18 +28,17 @@ def mixed(tmp_path_factory):
         color = index % 7 == 0
         size = (HEIGHT, WIDTH, 3) if color else (HEIGHT, WIDTH)
         Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(path)
-    turned = Image.fromarray(rng.integers(0, 256, (WIDTH, HEIGHT), dtype=np.uint8))
+    rotated = Image.fromarray(rng.integers(0, 256, (WIDTH, HEIGHT), dtype=np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned.save(folder / "cat" / "turned.jpg", exif=exif)
+    rotated.save(folder / "cat" / "rotated.jpg", exif=exif)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Passes of three images, whose random numbers come in many parts."""
-    for module in (image_stream, image_folder):
-        monkeypatch.setattr(module, "CHUNK_BYTES", 3 * HEIGHT * WIDTH * 3)
+    monkeypatch.setattr(image_stream, "CHUNK_BYTES", 3 * HEIGHT * WIDTH * 3)
     monkeypatch.setattr(image_folder, "RANDOM_BYTES", 64)
 
 
@@ -115,6 +114,21 @@ def test_second_run_reads_no_image_before_the_first_batch(mixed, tmp_path, monke
     assert len(read) == 1  # its size decides whether the folder fits
     chex.assert_trees_all_equal(*(data.train.batch_at(0, 0, 40) for data in (again, first)))
     assert len(read) == 1  # the bits are on the disk
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_damaged_bits_are_made_again(mixed, tmp_path, damage):
+    config = ImageDataConfig()
+    first = image_data(load(mixed, tmp_path, 0), config, bernoulli=True)
+    expected = first.train.batch_at(0, 0, 40)
+    (path,) = tmp_path.glob("prepared/mixed-*/*.bits")
+    intact = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(intact[:-1])
+    again = image_data(load(mixed, tmp_path, 0), config, bernoulli=True)
+    assert (path.read_bytes(), again.dataset) == (intact, first.dataset)
+    chex.assert_trees_all_equal(again.train.batch_at(0, 0, 40), expected)
 
 
 def test_changed_folder_is_read_again_and_a_changed_image_is_refused(mixed, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from jaxlabs.config import UserError
 from jaxlabs.data import prepare as prepare_module
-from jaxlabs.data import shards, text_blocks, text_files, tokenizers
+from jaxlabs.data import prepared_folder, shards, text_blocks, text_files, tokenizers
 from jaxlabs.data.prepare import prepare
 from jaxlabs.data.text_files import find
 from jaxlabs.data.text_tokenizer import TextInMemory, text_tokenizer
@@ -129,7 +129,7 @@ def test_prepared_text_is_opened_without_reading_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["content", "time", "key", "tokenizer", "name"])
-def test_other_text_or_tokenizer_is_prepared_anew(tmp_path, change):
+def test_other_text_or_tokenizer_is_prepared_again(tmp_path, change):
     path, key, value = tmp_path / "book.txt", "text", "char"
     path.write_text("".join(DOCUMENTS))
     first = prepare(find(path), "char", tmp_path)
@@ -242,17 +242,18 @@ def test_copied_shards_are_accepted(tmp_path):
 def test_second_process_waits_for_the_first(tmp_path, capsys, monkeypatch):
     path = tmp_path / "book.txt"
     path.write_text("".join(DOCUMENTS))
-    acquire, tries = prepare_module.filelock.FileLock.acquire, []
+    acquire, tries = prepared_folder.filelock.FileLock.acquire, []
 
     def busy(self, *arguments, **options):
         tries.append(options)
         if len(tries) == 1:
-            raise prepare_module.filelock.Timeout("lock")
+            raise prepared_folder.filelock.Timeout("lock")
         return acquire(self, *arguments, **options)
 
-    monkeypatch.setattr(prepare_module.filelock.FileLock, "acquire", busy)
-    prepare(find(path), "char", tmp_path)
-    assert f"{path}: waiting for another process, which encodes it\n" in capsys.readouterr().err
+    monkeypatch.setattr(prepared_folder.filelock.FileLock, "acquire", busy)
+    folder = prepare(find(path), "char", tmp_path).folder
+    line = f"{folder}: waiting for another process, which prepares it\n"
+    assert line in capsys.readouterr().err
 
 
 def test_full_disk_names_the_folder(tmp_path, monkeypatch):
@@ -262,12 +263,12 @@ def test_full_disk_names_the_folder(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards.os, "fsync", full)
+    monkeypatch.setattr(prepared_folder.os, "fsync", full)
     with pytest.raises(UserError, match=r"^data_dir: .* cannot be used \(No space left on device"):
         prepare(find(path), "char", tmp_path)
 
 
-def test_text_without_a_place_to_split_is_cut(tmp_path, monkeypatch):
+def test_text_without_a_split_point_is_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(text_blocks, "MAX_UNSPLIT", 300)
     path = tmp_path / "book.txt"
     path.write_text("a" * 5000)

@@ -20,8 +20,8 @@ def sharded(tokens=TOKENS):
     return ShardedTokens([tokens[a:b] for a, b in itertools.pairwise(CUTS)])
 
 
-def write(path, tokens, **facts):
-    with shards.writer(path, tokens.dtype, facts) as file:
+def write(path, tokens, **fields):
+    with shards.writer(path, tokens.dtype, fields) as file:
         file.write(tokens.data)
     return path
 
