@@ -80,6 +80,7 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     config = invocation.config()
     placement = _start_devices(config)
     require_tracker(config.track)
+    _check_settings(invocation, config)
     data = invocation.lab.load_data(config)
     tuned = precision.resolve(config, _stored_tuned(invocation))
     task = invocation.lab.build_task(precision.with_precision(config, tuned), data.data_spec)
@@ -100,6 +101,19 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
             print(data.warning, file=sys.stderr)
         tokens = _tokens_per_evaluation(folder, tokens)
         yield RunContext(config, task, data, folder, placement, read, tokens, tuned)
+
+
+def _check_settings(invocation: Invocation, config: RunConfig) -> None:
+    """Raises UserError if the settings of a stored run differ, before any data are read.
+
+    Those that name files are left to `check_same_run`, which compares the contents.
+    """
+    if (stored := _stored_run(invocation)) is not None:
+        kind, new = type(config), config.flat()
+        old = canonical(kind, stored["settings"])
+        files = {"dataset", *path_settings(kind, old), *path_settings(kind, new)}
+        same = {name: new[name] for name in files & new.keys()}
+        check_same_run(stored | {"settings": old | same, "dataset": None}, invocation, config, None)
 
 
 def _tokens_per_evaluation(folder: RunFolder, tokens: int | None) -> int | None:
@@ -147,8 +161,7 @@ def open_run(
     with folder.writer() if main else contextlib.nullcontext():
         if invocation.overwrite and main:
             folder.clear()  # under the lock: a run that is being written is not deleted
-        if folder.exists() and folder.has_results() and not invocation.overwrite:
-            stored = folder.read_config()
+        if (stored := _stored_run(invocation)) is not None:
             check_same_run(stored, invocation, config, data, task)
             _note_a_changed_lab(stored, invocation)
             if "compiler_flags" in stored:
@@ -255,15 +268,20 @@ def _require_lab(stored: dict[str, Any], invocation: Invocation) -> None:
         raise ArgumentError("workdir", f"{path} holds a run of {stored['experiment']}; {accepted}")
 
 
-def _stored_tuned(invocation: Invocation) -> dict[str, Any] | None:
-    """Returns the settings that the stored run has resolved; None for a new run.
+def _stored_run(invocation: Invocation) -> dict[str, Any] | None:
+    """Returns config.json of the run that the command continues; None for a new run.
 
-    A run without results is replaced, see `open_run`, and so are its settings.
+    A run without results is replaced, see `open_run`.
     """
     folder = invocation.folder()
-    if invocation.overwrite or not folder.exists() or not folder.has_results():
+    continues = not invocation.overwrite and folder.exists() and folder.has_results()
+    return folder.read_config() if continues else None
+
+
+def _stored_tuned(invocation: Invocation) -> dict[str, Any] | None:
+    """Returns the settings that the stored run has resolved; None for a new run."""
+    if (stored := _stored_run(invocation)) is None:
         return None
-    stored = folder.read_config()
     return canonical(invocation.lab.config_class, stored.get("tuned", stored["settings"]))
 
 
@@ -306,7 +324,8 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
     fields = dict(settings(lab.config_class))
     mutable = {name for name, field in fields.items() if field.metadata["kind"] == RUNTIME}
     mutable |= {"dataset"} | ({EVAL_TOKENS} if invocation.mode == "evaluate" else set())
-    if _is_tokenizer_file(stored) and _is_tokenizer_file(invocation.overrides):  # may have moved
+    files = (path_settings(lab.config_class, run) for run in (stored, invocation.overrides))
+    if all("tokenizer" in run for run in files):  # its file may have been moved
         mutable.add("tokenizer")
     for name, value in invocation.overrides.items():
         old = stored.get(name, fields[name].default)
@@ -322,11 +341,6 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
             raise
         message = f"{error.message} (with the settings in {path / 'config.json'})"
         raise ArgumentError(error.argument, message) from None
-
-
-def _is_tokenizer_file(values: Mapping[str, Any]) -> bool:
-    """Returns whether settings by name have a tokenizer file."""
-    return str(values.get("tokenizer", "")).endswith(".json")
 
 
 def load_data_of_run(invocation: Invocation, config: RunConfig) -> DataModule:
@@ -368,10 +382,8 @@ def _step(checkpoint: str | int, folder: RunFolder, steps: list[int]) -> int:
     if checkpoint == "best":
         return _best_step(folder, steps)
     if checkpoint not in steps:
-        accepted = ", ".join(map(str, steps))
-        raise ArgumentError(
-            "checkpoint", f"{checkpoint!r} is not accepted; latest, best, {accepted}"
-        )
+        accepted = f"latest, best, {', '.join(map(str, steps))}"
+        raise ArgumentError("checkpoint", f"{checkpoint!r} is not accepted; {accepted}")
     return checkpoint
 
 

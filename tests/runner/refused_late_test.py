@@ -1,5 +1,6 @@
-"""A setting that is refused late does not block the corrected command."""
+"""Settings that are refused early, or late: then they do not block the corrected command."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from jaxlabs.config import UserError
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
+from jaxlabs.runner.description import describe
 from jaxlabs.runner.run_context import open_run
 from jaxlabs.training.trainer import Trainer
 
@@ -53,3 +55,46 @@ def test_run_with_any_result_is_not_replaced(result, refused, tiny_flags, here):
         run.write_summary(whole.read_summary())
     flags = [*tiny_flags, "--steps=4", "--seed=1", f"--workdir={run.path}"]
     assert "seed (stored 0, given 1)" in refused(*flags)
+
+
+@pytest.fixture
+def stored_run(tiny_flags, here):
+    """`stored_run(**settings) -> path`: writes a run with a result."""
+
+    def store(**settings):
+        folder = RunFolder(here / "run")
+        folder.create()
+        invocation = cli.parse(LAB, [*tiny_flags, "--steps=4"])
+        content = describe(invocation, invocation.config(), None, None)
+        content["settings"] |= settings
+        folder.write_config(content)
+        folder.write_arrays("attention_maps", loss=[1.0])
+        return folder.path
+
+    return store
+
+
+@pytest.mark.parametrize(
+    ("stored", "flags", "line"),
+    [
+        ({}, ["--seed=1"], "seed (stored 0, given 1)"),
+        (
+            {"tokenizer": "bpe:1000"},
+            ["--tokenizer=bpe:900"],
+            "tokenizer (stored bpe:1000, given bpe:900)",
+        ),
+    ],
+)
+def test_other_settings_are_refused_before_the_data_are_read(
+    stored, flags, line, stored_run, tiny_flags, capsys
+):
+    folder = stored_run(**stored)
+    lab = dataclasses.replace(LAB, load_data=None)  # it is not called
+    assert cli.run(lab, [*tiny_flags, "--steps=4", f"--workdir={folder}", *flags]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_moved_files_are_compared_by_their_contents(stored_run, tiny_flags, refused, here):
+    folder = stored_run(dataset=str(here / "gone.txt"), tokenizer=str(here / "gone.json"))
+    flags = [*tiny_flags, "--steps=4", f"--workdir={folder}"]
+    assert refused(*flags, "--tokenizer=moved.json").startswith("moved.json: cannot be read")
