@@ -48,6 +48,7 @@ def call_back(
                 f" ({last.filename}, line {last.lineno})"
             ) from error
         if taken := more.keys() & {*ROW_KEYS, *found, *metrics[monitor]}:
-            raise UserError(f"{name}: the callback returns {min(taken)!r}, which is there")
+            message = f"the callback returns {min(taken)!r}, the name of another value"
+            raise UserError(f"{name}: {message}; a name that is free")
         found |= more
     return found
