@@ -27,6 +27,15 @@ def format_value(value: Any, unit: str = "", *, as_stated: bool = False) -> str:
     return digits if unit in UNITS_OMITTED else f"{digits} {unit}"
 
 
+def format_with_error(value: Any, error: Any, unit: str = "") -> str:
+    """Formats a value and its error with as many decimals, at least two digits of the error."""
+    if not all(isinstance(each, int | float) and math.isfinite(each) for each in (value, error)):
+        return f"{format_value(value)} ± {format_value(error, unit)}"
+    decimals = 1 - math.floor(math.log10(error)) if 0 < error < 0.001 else 4
+    text = f"{value:,.{decimals}f} ± {error:,.{decimals}f}"
+    return text if unit in UNITS_OMITTED else f"{text} {unit}"
+
+
 def _digits(value: float) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"

@@ -7,7 +7,7 @@ from typing import Any
 from jaxlabs.report import html
 from jaxlabs.report.curves import Rows, humanize, series
 from jaxlabs.report.damaged_files import DamagedFiles
-from jaxlabs.report.formatting import format_value
+from jaxlabs.report.formatting import format_value, format_with_error
 from jaxlabs.report.text_output import has_columns, text_output
 from jaxlabs.run_folder import RunFolder
 
@@ -173,9 +173,7 @@ def final_metrics(summary: JsonObject, rows: Rows, unit: str = "nats") -> str:
 
 def _with_error(value: Any, error: float | None, unit: str = "") -> str:
     """Returns a formatted value, with its standard error if there is one."""
-    if error is None:
-        return format_value(value, unit)
-    return f"{format_value(value)} ± {format_value(error, unit)}"
+    return format_value(value, unit) if error is None else format_with_error(value, error, unit)
 
 
 def _evaluation_notes(evaluated: JsonObject, errors: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxlabs.report.formatting import format_bytes, format_duration, format_value
+from jaxlabs.report.formatting import format_bytes, format_duration, format_value, format_with_error
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,20 @@ from jaxlabs.report.formatting import format_bytes, format_duration, format_valu
 )
 def test_format_value(value, unit, shown):
     assert format_value(value, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (6.8877, 0.000171, "6.88770 ± 0.00017 nats"),
+        (1.53, 0.01234, "1.5300 ± 0.0123 nats"),
+        (32.71, 0.25, "32.7100 ± 0.2500 nats"),
+        (2.0, 0.0, "2.0000 ± 0.0000 nats"),
+        (None, 0.5, "— ± 0.5000 nats"),
+    ],
+)
+def test_value_and_error_have_the_same_decimals(value, error, shown):
+    assert format_with_error(value, error, "nats") == shown
 
 
 @pytest.mark.parametrize(
