@@ -53,7 +53,7 @@ def _all_heads(maps, labels, named, suffix):
         name=f"attention_grid{suffix}",
         title=f"Attention maps of all heads{named}",
         caption=(
-            f"{layers} layers (rows) of {heads} heads (columns) over {time} tokens. In each map, "
+            f"Layers (rows): {layers}; heads (columns): {heads}; tokens: {time}. In each map, "
             "row i is the attention of query i over all keys. An off-diagonal line is a head that "
             "attends at a fixed offset; a column is a token that many queries attend to. Gray: "
             "exactly zero (causal mask, padding or outside the window). Full size: "
