@@ -25,6 +25,7 @@ from jaxlabs.runner.finished_runs import FinishedRun, Group, Run
 from jaxlabs.runner.lab import Experiment
 from jaxlabs.runner.sweep_plan import compare_groups
 from jaxlabs.runner.verdict import Verdict, verdicts
+from jaxlabs.training.run_config import EVAL_TOKENS
 
 OUTPUT = "compare.html"
 
@@ -207,6 +208,8 @@ def compare(
         _require_metric(run, metric)
     groups = finished_runs.group(found)
     bases, limits = _bases(groups, metric)
+    if len({run.settings.get(EVAL_TOKENS) for run in found}) > 1:
+        limits.append("--eval_tokens differs: the losses are of different windows of the text")
     return Comparison(found[0].lab.name, metric, groups, bases, [*limits, *left_out])
 
 

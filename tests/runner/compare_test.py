@@ -100,6 +100,14 @@ def test_runs_of_other_machines_are_not_compared_at_equal_time(write_run):
     ]
 
 
+def test_runs_with_other_evaluation_tokens_get_a_note(write_run):
+    names = [write_run("a"), write_run("b", eval_tokens=100)]
+    line = "--eval_tokens differs: the losses are of different windows of the text"
+    assert jl.compare(names).notes == [line]
+    names[0] = write_run("c", eval_tokens=100, dropout=0.1)
+    assert jl.compare(names).notes == []
+
+
 def test_runs_without_steps_have_no_verdict(write_run):
     comparison = jl.compare(
         [write_run("a", (3.0,), seconds=0.0), write_run("b", (3.0,), seconds=0.0, dropout=0.1)]
