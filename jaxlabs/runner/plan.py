@@ -15,11 +15,13 @@ import numpy as np
 from jaxlabs.data.batches import on_host
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.runner.lab import Invocation
-from jaxlabs.training import device_settings, devices, precision, sharding
+from jaxlabs.training import device_settings, devices, precision
 from jaxlabs.training.advance import build_multi_step, flops_per_step
+from jaxlabs.training.capacity import ProgramMemory, program_memory
 from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
 from jaxlabs.training.run_config import RunConfig
+from jaxlabs.training.sharding import bytes_per_device, parse_mesh
 from jaxlabs.training.state import count_parameters
 from jaxlabs.training.task import Task, require_trainable
 from jaxlabs.training.trainer import abstract_state, require_divides
@@ -42,20 +44,10 @@ class Plan(NamedTuple):
     flops: float | None
     steps: jax.stages.Traced  #: the training steps
 
-    def compiled(self, platform: str) -> "Program":
+    def compiled(self, platform: str) -> ProgramMemory | None:
         """Compiles the training steps for the devices of the mesh, whose platform is given."""
         options = QUICKLY if platform == "cpu" else None
-        memory = self.steps.lower().compile(compiler_options=options).memory_analysis()
-        results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-        total = memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
-        return Program(memory.temp_size_in_bytes, total)
-
-
-class Program(NamedTuple):
-    """The memory of a compiled program on one device, in bytes."""
-
-    temporaries: int  #: activations, gradients and workspace
-    total: int  #: arguments, results and temporaries
+        return program_memory(self.steps.lower().compile(compiler_options=options))
 
 
 def run(invocation: Invocation) -> None:
@@ -94,18 +86,13 @@ def plan(task: Task, config: RunConfig, placement: MeshSharding, data: DataModul
     traced = build_multi_step(task, config, placement, state).trace(state, dataset, *scalars)
     return Plan(
         num_parameters=count_parameters(state.params),
-        parameters=_bytes(state.params),
-        optimizer=_bytes(state.opt_state),
-        ema=_bytes(state.ema_params),
-        data=_bytes(dataset),
+        parameters=bytes_per_device(state.params),
+        optimizer=bytes_per_device(state.opt_state),
+        ema=bytes_per_device(state.ema_params),
+        data=bytes_per_device(dataset),
         flops=flops_per_step(traced),
         steps=traced,
     )
-
-
-def _bytes(tree: Any) -> int:
-    """Returns the bytes of abstract arrays on one device."""
-    return sharding.bytes_per_device(tree, jax.tree.map(lambda leaf: leaf.sharding, tree))
 
 
 def _abstract_data(config: RunConfig, placement: MeshSharding, data: DataModule) -> Any:
@@ -130,7 +117,7 @@ def _placement(config: RunConfig) -> MeshSharding:
     if config.mesh is None:
         devices.start(config.platform)
         return devices.data_parallel()
-    needed = math.prod(sharding.parse_mesh(config.mesh).values())
+    needed = math.prod(parse_mesh(config.mesh).values())
     with contextlib.suppress(RuntimeError):  # JAX has started already
         jax.config.update("jax_num_cpu_devices", needed)
     devices.start(config.platform)
@@ -157,8 +144,11 @@ def _lines(config: RunConfig, placement: MeshSharding, found: Plan) -> Iterator[
             yield _row(name, size)
     program = found.compiled(device.platform)
     compiled = "CPU" if device.platform == "cpu" else device.device_kind
+    if program is None:
+        yield f"  activations, gradients, workspace: not reported by {compiled}"
+        return
     yield _row(f"activations, gradients, workspace (compiled for {compiled})", program.temporaries)
-    yield _row(f"total (compiled for {compiled})", program.total)
+    yield _row(f"total (compiled for {compiled})", sum(program))
 
 
 def _row(name: str, size: int) -> str:

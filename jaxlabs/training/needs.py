@@ -8,6 +8,7 @@ import psutil
 from jaxlabs.training import capacity, memory
 from jaxlabs.training.capacity import ProgramMemory
 from jaxlabs.training.evaluation import EvaluationCost
+from jaxlabs.training.sharding import bytes_per_device
 from jaxlabs.training.state import TrainState
 
 
@@ -49,7 +50,7 @@ def needs(state: TrainState, program: ProgramMemory | None, evaluation: Evaluati
     Raises:
       TooLarge: it does not fit; the error names the setting that makes it fit.
     """
-    held = capacity.size_of(jax.tree.map(_on_one_device, state))
+    held = bytes_per_device(state)
     arrays, temporaries = (held, 0) if program is None else program
     step, final = arrays + temporaries + evaluation.bytes, held + evaluation.final_bytes
     on_cpu = jax.local_devices()[0].platform == "cpu"
@@ -63,11 +64,6 @@ def needs(state: TrainState, program: ProgramMemory | None, evaluation: Evaluati
     capacity.require_host(rss + evaluation.final_bytes, at_the_end)
     capacity.require(final, at_the_end)
     return Needs(host, max(step, final), evaluation)
-
-
-def _on_one_device(leaf: jax.Array) -> jax.Array | jax.ShapeDtypeStruct:
-    """Returns the shape of what a device holds of an array."""
-    return jax.ShapeDtypeStruct(leaf.sharding.shard_shape(leaf.shape), leaf.dtype)
 
 
 def _size(count: float) -> str:

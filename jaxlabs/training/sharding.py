@@ -107,13 +107,12 @@ def leaf_sharding(name: str, shape: tuple[int, ...], mesh: Mesh) -> NamedShardin
     return NamedSharding(mesh, partition_spec(name, shape, mesh.shape))
 
 
-def bytes_per_device(tree: Any, shardings: Any) -> int:
-    """Returns the bytes that the arrays of a tree, or their shapes, take on each device."""
-
-    def size(leaf: Any, sharding: NamedSharding) -> int:
-        return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-
-    return sum(jax.tree.leaves(jax.tree.map(size, tree, shardings)))
+def bytes_per_device(tree: Any) -> int:
+    """Returns the bytes that arrays, or abstract arrays with shardings, take on each device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 def gather(params: Any, mesh: Mesh | None) -> Any:

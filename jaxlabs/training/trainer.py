@@ -98,17 +98,24 @@ def initial_state(
         weights = {} if config.init_from is None else load_weights(config.init_from).arrays
     create = _state_creator(task, config, placement, tx)
     arguments = np.uint32(config.seed), dict(weights)
-    shapes = jax.eval_shape(create, *arguments)
-    shardings = placement.state_shardings(shapes)
-    needed = bytes_per_device(shapes, shardings)
+    abstract = _abstract(create, placement, *arguments)
+    needed = bytes_per_device(abstract)
     capacity.require(needed, "the state (parameters, optimizer state, EMA)")
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(create, out_shardings=shardings)(*arguments)
 
 
 def abstract_state(task: Task, config: RunConfig, placement: MeshSharding) -> TrainState:
     """Returns the shapes and shardings of the state; see `initial_state`."""
     create = _state_creator(task, config, placement, None)
-    shapes = jax.eval_shape(create, np.uint32(config.seed), {})
+    return _abstract(create, placement, np.uint32(config.seed), {})
+
+
+def _abstract(
+    create: Callable[..., TrainState], placement: MeshSharding, *arguments: Any
+) -> TrainState:
+    """Returns the shapes and shardings of `create(*arguments)`."""
+    shapes = jax.eval_shape(create, *arguments)
     return jax.tree.map(
         lambda leaf, split: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split),
         shapes,
