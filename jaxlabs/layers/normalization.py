@@ -22,5 +22,4 @@ def build_norm(kind: str, use_bias: bool = True, dtype: DTypeLike | None = None)
     if kind == "rmsnorm":
         return nn.RMSNorm(epsilon=EPSILON, use_scale=False, dtype=dtype)
     # The two-pass variance: E[x^2] - E[x]^2 cancels where the mean is large against the deviation.
-    options = {"use_bias": use_bias, "use_fast_variance": False}
-    return nn.LayerNorm(epsilon=EPSILON, dtype=dtype, **options)
+    return nn.LayerNorm(epsilon=EPSILON, use_bias=use_bias, use_fast_variance=False, dtype=dtype)
