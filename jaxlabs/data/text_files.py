@@ -149,7 +149,7 @@ def _is_json(path: Path) -> bool:
 def _unpacked_sizes(path: Path, text_key: str) -> Iterator[int]:
     """Yields the bytes of parts of a file, uncompressed."""
     if record_files.is_record_file(path):
-        return (len(text) for text in record_files.texts(path, text_key))
+        return (len(text.encode()) for text in record_files.texts(path, text_key))
     if path.suffix in COMPRESSED:
         return (len(block) for block in _blocks(path))
     return iter([path.stat().st_size])

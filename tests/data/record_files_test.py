@@ -33,9 +33,9 @@ def test_every_record_is_a_document(path):
     assert not text_files.find(path).is_one_plain_file
 
 
-def test_size_is_that_of_the_texts(tmp_path):
-    path = tmp_path / "zeros.array_record"
-    write(path, [b"0" * 10_000] * 30)
+def test_size_is_that_of_the_texts_in_bytes(tmp_path):
+    path = tmp_path / "letters.array_record"
+    write(path, ["ä".encode() * 5_000] * 30)
     assert path.stat().st_size < 200_000
     found = text_files.find(path)
     assert found.exceeds(299_999)
