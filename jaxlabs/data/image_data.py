@@ -116,7 +116,7 @@ def labeled_data(dataset: ImageDataset, num_eval_examples: int | None = None) ->
 def sample(part: LabeledImages) -> LabeledImages:
     """Returns the first images, in memory, of a set that is not; else the whole set."""
     part = part.take(slice(image_stream.sample_size(part.images)))
-    return dataclasses.replace(part, images=image_stream.sample(part.images))
+    return dataclasses.replace(part, images=part.images[:])
 
 
 def _training_data(part: LabeledImages) -> Examples | HostArrays:

@@ -20,7 +20,7 @@ FOLDER = "a folder of PNG or JPEG images of one size"
 
 
 @dataclasses.dataclass(frozen=True)
-class ImagePaths:
+class ImageFiles:
     """The images of a folder, not read, in the order of the file names."""
 
     files: list[Path]
@@ -41,33 +41,17 @@ class ImagePaths:
           UserError: an image cannot be read, differs in size from the first, or is neither gray nor
             RGB with 8 bits.
         """
-        return _read_all(self.files, gray)
+        images, first = [], None
+        for path in self.files:
+            image = _read(path, gray)
+            first = image.shape if first is None else first
+            require_size(path, image.shape[:2], self.files[0], first[:2])
+            images.append(image)
+        channels = max(image.shape[2] for image in images)
+        return np.stack([np.broadcast_to(image, (*first[:2], channels)) for image in images])
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageFolder:
-    """The images of a folder, in the order of the file names."""
-
-    #: `[count, height, width, channels]` uint8; three channels if any image has colors
-    images: np.ndarray
-    labels: np.ndarray  #: `[count]` int32, indices of `classes`; 0 if there are none
-    classes: tuple[str, ...]  #: names of the sub-folders that hold images, or none
-
-
-def read_folder(folder: Path, *, at_least: int, gray: bool = False) -> ImageFolder:
-    """Reads all images of a folder, see `find`.
-
-    With `gray` colors are converted to gray values (ITU-R 601 luma).
-
-    Raises:
-      UserError: see `find`; or an image cannot be read, differs in size from the first, or is
-        neither gray nor RGB with 8 bits.
-    """
-    found = find(folder, at_least=at_least)
-    return ImageFolder(found.read(gray=gray), found.labels, found.classes)
-
-
-def find(folder: Path, *, at_least: int) -> ImagePaths:
+def find(folder: Path, *, at_least: int) -> ImageFiles:
     """Returns the images of a folder, or of its sub-folders, whose names are then the classes.
 
     Files with other suffixes and hidden files are ignored.
@@ -97,7 +81,7 @@ def find(folder: Path, *, at_least: int) -> ImagePaths:
     labels = np.repeat(numbers, [len(inner) for inner in inside.values()])
     if not inside:
         labels = np.zeros(len(files), np.int32)
-    return ImagePaths(files, labels, tuple(inside))
+    return ImageFiles(files, labels, tuple(inside))
 
 
 def _image_paths(folder: Path) -> list[Path]:
@@ -106,17 +90,6 @@ def _image_paths(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
     )
-
-
-def _read_all(files: list[Path], gray: bool) -> np.ndarray:
-    images, first = [], None
-    for path in files:
-        image = _read(path, gray)
-        first = image.shape if first is None else first
-        require_size(path, image.shape[:2], files[0], first[:2])
-        images.append(image)
-    channels = max(image.shape[2] for image in images)
-    return np.stack([np.broadcast_to(image, (*first[:2], channels)) for image in images])
 
 
 def require_size(path: Path, size: tuple, first: Path, expected: tuple) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import tqdm
 
 from jaxlabs.data import image_files, image_stream, prepared_folder
-from jaxlabs.data.image_files import ImagePaths
+from jaxlabs.data.image_files import ImageFiles
 from jaxlabs.data.image_stream import StreamedImages, threads
 from jaxlabs.data.prepared_folder import atomic_write, once
 
@@ -45,7 +45,7 @@ class FolderScan:
 
 def scan(
     root: Path,
-    found: ImagePaths,
+    found: ImageFiles,
     parts: Sequence[np.ndarray],
     data_dir: str | Path | None = None,
 ) -> FolderScan:
@@ -92,7 +92,7 @@ def binarize(
     return [image_stream.packed(part, scanned.shape) for part in rows], kept["sha256"]
 
 
-def _scan(found: ImagePaths, parts: Sequence[np.ndarray]) -> dict[str, Any]:
+def _scan(found: ImageFiles, parts: Sequence[np.ndarray]) -> dict[str, Any]:
     size = image_files.read(found.files[0]).shape[:2]
     # Whether all images are gray is known at the end.
     channels, digests = 1, {1: hashlib.sha256(), 3: hashlib.sha256()}

@@ -103,24 +103,23 @@ def _windowed(
     for part in (train, held_out):
         require_window(len(part), context_length, argument)
     sizes, stride = (context_length, EVALUATION_WINDOWS), -(-context_length // OVERLAP)
-    of_train = of_held_out = of_both = {"documents": None}
+    of_train = of_held_out = of_both = None
     if separate:
         require_several(text.description.get("documents", 1))
-        starts = text.train.documents, text.held_out.documents
-        of_train, of_held_out = ({"documents": one} for one in starts)
-        of_both = {"documents": np.append(starts[0], len(train) + starts[1])}
+        of_train, of_held_out = text.train.documents, text.held_out.documents
+        of_both = np.append(of_train, len(train) + of_held_out)
     return DataModule(
         train=token_stream(text.train, context_length, separate=separate),
         eval_sets={
             "held_out": windows.consecutive_windows(
-                held_out, context_length, eval_tokens, **of_held_out
+                held_out, context_length, eval_tokens, of_held_out
             ),
-            "train_windows": windows.evenly_spaced_windows(train, *sizes, **of_train),
-            "train_and_val": windows.random_windows(text.both, *sizes, seed, **of_both),
+            "train_windows": windows.evenly_spaced_windows(train, *sizes, of_train),
+            "train_and_val": windows.random_windows(text.both, *sizes, seed, of_both),
         },
         final_eval_sets=lambda: {
             "sliding_window": windows.sliding_windows(
-                held_out, context_length, stride, eval_tokens, **of_held_out
+                held_out, context_length, stride, eval_tokens, of_held_out
             )
         },
         dataset=text.description

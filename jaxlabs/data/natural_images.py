@@ -184,8 +184,8 @@ def _at_path(name: str) -> Photographs:
 
 
 def _read_folder(name: str, folder: Path) -> Photographs:
-    loaded = image_files.read_folder(folder, at_least=1, gray=True)
-    return Photographs.of(name, loaded.images[..., 0] / 255.0, folder.resolve(), whitened=False)
+    images = image_files.find(folder, at_least=1).read(gray=True)
+    return Photographs.of(name, images[..., 0] / 255.0, folder.resolve(), whitened=False)
 
 
 def _read_mat(name: str, path: Path) -> Photographs:

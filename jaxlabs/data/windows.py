@@ -25,7 +25,6 @@ from jaxlabs.data.documents import segments, separate
 MAX_EVAL_TOKENS = 500_000
 """Default of `--eval_tokens`: a larger part of a text is sampled in evenly spaced windows."""
 
-
 BYTES_PER_TOKEN = 12
 """Memory of a token of a window: input, target and weight."""
 

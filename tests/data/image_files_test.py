@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from jaxlabs.config import UserError
-from jaxlabs.data.image_files import NEEDED, read_folder
+from jaxlabs.data.image_files import NEEDED, find
 
 
 def complaint(folder, **arguments):
     with pytest.raises(UserError) as caught:
-        read_folder(folder, **({"at_least": 1} | arguments))
+        find(folder, **({"at_least": 1} | arguments)).read()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -21,20 +21,21 @@ def test_gray_images_are_ordered_by_name(tmp_path, write_image):
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "._a.png").write_bytes(b"metadata of macOS")
     (tmp_path / "empty").mkdir()
-    held = read_folder(tmp_path, at_least=2)
-    np.testing.assert_array_equal(held.images, [first, second])
-    assert (held.images.shape, held.images.dtype) == ((2, 3, 5, 1), np.uint8)
-    assert (held.labels.tolist(), held.classes) == ([0, 0], ())
+    found = find(tmp_path, at_least=2)
+    images = found.read()
+    np.testing.assert_array_equal(images, [first, second])
+    assert (images.shape, images.dtype) == ((2, 3, 5, 1), np.uint8)
+    assert (found.labels.tolist(), found.classes) == ([0, 0], ())
 
 
 def test_one_color_image_gives_all_three_channels(tmp_path, write_image):
     gray = write_image(tmp_path / "a.png", 4, 4)
     color = write_image(tmp_path / "b.png", 4, 4, channels=3)
     Image.fromarray(color).quantize(256).save(tmp_path / "c.png")
-    images = read_folder(tmp_path, at_least=1).images
+    images = find(tmp_path, at_least=1).read()
     np.testing.assert_array_equal(images[:2], [np.repeat(gray, 3, axis=2), color])
     assert np.abs(images[2].astype(int) - color).mean() < 20  # quantized to a palette
-    gray_only = read_folder(tmp_path, at_least=1, gray=True).images
+    gray_only = find(tmp_path, at_least=1).read(gray=True)
     assert gray_only.shape == (3, 4, 4, 1)
     luma = color @ [0.299, 0.587, 0.114]
     assert np.abs(gray_only[1, ..., 0] - luma).max() < 1
@@ -42,15 +43,15 @@ def test_one_color_image_gives_all_three_channels(tmp_path, write_image):
 
 def test_jpeg_is_read(tmp_path):
     Image.fromarray(np.full((8, 8), 100, np.uint8)).save(tmp_path / "a.JPG")
-    assert (read_folder(tmp_path, at_least=1).images == 100).all()
+    assert (find(tmp_path, at_least=1).read() == 100).all()
 
 
 def test_sub_folders_are_the_classes(tmp_path, write_image):
     for name in ("dog/1.png", "cat/1.png", "cat/2.png", ".hidden/1.png"):
         write_image(tmp_path / name, 2, 2)
-    held = read_folder(tmp_path, at_least=3)
-    assert (held.labels.tolist(), held.classes) == ([0, 0, 1], ("cat", "dog"))
-    assert held.labels.dtype == np.int32
+    found = find(tmp_path, at_least=3)
+    assert (found.labels.tolist(), found.classes) == ([0, 0, 1], ("cat", "dog"))
+    assert found.labels.dtype == np.int32
 
 
 def test_image_of_another_size_is_named_with_both_sizes(tmp_path, write_image):
@@ -119,7 +120,7 @@ def test_exif_orientation_is_applied(tmp_path, ending, orientation):
     exif[0x0112] = orientation
     stored.save(tmp_path / f"a.{ending}", exif=exif, quality=100)
     upright.save(tmp_path / f"b.{ending}", quality=100)  # of the same size after the rotation
-    first, second = read_folder(tmp_path, at_least=2).images[..., 0].astype(int)
+    first, second = find(tmp_path, at_least=2).read()[..., 0].astype(int)
     assert np.abs(first - expected).max() < 6
     assert np.abs(second - expected).max() < 6
 
@@ -129,7 +130,7 @@ def test_exif_orientation_is_applied(tmp_path, ending, orientation):
 )
 def test_damaged_orientation_is_ignored(tmp_path, exif):
     Image.new("L", (8, 8), 100).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
-    assert (read_folder(tmp_path, at_least=1).images == 100).all()
+    assert (find(tmp_path, at_least=1).read() == 100).all()
 
 
 @pytest.mark.parametrize(
