@@ -9,6 +9,7 @@ import re
 import runpy
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,6 +98,14 @@ def whole_reports(request, caplog) -> Iterator[None]:
         records = [*caplog.get_records("setup"), *caplog.get_records("call")]
         messages = [record.getMessage() for record in records]
         assert not [line for line in messages if line.startswith("skipped in the report")]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working directory; folders of labs that a test adds to `sys.path` are removed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
 
 
 @pytest.fixture

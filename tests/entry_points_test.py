@@ -11,14 +11,9 @@ from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 
+pytestmark = pytest.mark.usefixtures("here")
+
 STUDY = (Path(__file__).parent / "fixtures" / "count.py").read_text()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    return tmp_path
 
 
 @pytest.fixture

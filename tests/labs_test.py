@@ -14,16 +14,9 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, reproduce
 from jaxlabs.runner.lab import Lab, Study
 
-pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
+pytestmark = pytest.mark.usefixtures("here", "reused_executables", "quickly_compiled")
 
 STUDY = (Path(__file__).parent / "fixtures" / "count.py").read_text()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    return tmp_path
 
 
 @pytest.fixture

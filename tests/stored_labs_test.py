@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,9 @@ from jaxlabs.config import UserError
 from jaxlabs.labs.char_rnn.lab import LAB
 from jaxlabs.runner import cli, reproduce
 
+pytestmark = pytest.mark.usefixtures("here")
+
 STUDY = (Path(__file__).parent / "fixtures" / "count.py").read_text()
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    return tmp_path
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ from jaxlabs.runner import cli
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(here):
     """Runs every test in its own empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return here
 
 
 @pytest.fixture(scope="module")

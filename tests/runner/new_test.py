@@ -14,13 +14,6 @@ from jaxlabs.runner import new
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the folder of a lab is added
-    return tmp_path
-
-
 def test_lab_and_test_have_the_given_name_and_the_next_commands_are_printed(here, capsys):
     assert commands.run(["new", "spiral_arms"]) == 0
     assert {path.name for path in here.iterdir()} == {"spiral_arms.py", "spiral_arms_test.py"}

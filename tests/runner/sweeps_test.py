@@ -90,12 +90,6 @@ LINE = Lab(
 )
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def summary_time(run):
     return (
         (RunFolder(f"runs/line-quick-biases/runs/{run}").path / "summary.json").stat().st_mtime_ns

@@ -26,6 +26,8 @@ from jaxlabs.training.step import build_train_step, nonfinite_names
 from jaxlabs.training.task import Task
 from jaxlabs.training.trainer import inference_state
 
+pytestmark = pytest.mark.usefixtures("here")
+
 COUNT, WIDTH, DECAY = 40, 6, 0.01
 X = np.random.default_rng(0).normal(size=(COUNT, WIDTH)).astype(np.float32)
 Y = (X @ np.arange(WIDTH) + np.sin(5 * X[:, 0])).astype(np.float32)
@@ -69,11 +71,6 @@ RIDGE = Lab(
     sample=lambda *_: "weights",
     analyze=lambda *_: {},
 )
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def run(*flags, workdir="run"):

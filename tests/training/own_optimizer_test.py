@@ -17,13 +17,10 @@ from jaxlabs.runner.lab import Lab
 from jaxlabs.training.lr_finder import MAX_RATIO, MIN_RATIO, range_test
 from jaxlabs.training.run_config import RunConfig
 
+pytestmark = pytest.mark.usefixtures("here")
+
 STEPS, RATE = 6, "learning_rate"
 SETTINGS = {"steps": STEPS, "batch_size": 8, "log_every": 1, "grad_clip_norm": None}
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from jaxlabs.training.pretrained import describe, load_weights, merge
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import require_trainable
 
+pytestmark = pytest.mark.usefixtures("here")
+
 MODEL = {
     "embedding": {"embedding": jnp.zeros((4, 3))},
     "block": {"kernel": jnp.zeros((3, 3)), "bias": jnp.ones(3)},
@@ -32,12 +34,6 @@ SOURCE = {
     "block.bias": np.zeros((3, 1), np.float32),
     "norm.scale": np.ones(3, np.float32),
 }
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
