@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import tqdm
 from jaxlabs.data import image_files, image_stream, prepared_folder
 from jaxlabs.data.image_files import ImageFiles
 from jaxlabs.data.image_stream import StreamedImages, threads
-from jaxlabs.data.prepared_folder import atomic_write, once
+from jaxlabs.data.prepared_folder import atomic_write
 
 VERSION = 1
 """Version of the kept files; others are made again."""
@@ -62,8 +62,8 @@ def scan(
       ArgumentError: the folder of the data sets cannot be written.
     """
     folder = prepared_folder.folder(root, found.files, data_dir, VERSION)
-    with prepared_folder.usable(folder), prepared_folder.locked(folder):
-        kept = once(folder / "images.json", lambda: _scan(found, parts))
+    with prepared_folder.usable(folder):
+        kept = _once(folder / "images.json", lambda: _scan(found, parts))
     return FolderScan(tuple(kept["shape"]), kept["sha256"], folder)
 
 
@@ -84,12 +84,19 @@ def binarize(
     folder, ends = scanned.folder, np.cumsum([len(images) for images, _ in parts])
     path, bits = (folder / f"binarized-{seed}{suffix}" for suffix in (".json", ".bits"))
     shape = (int(ends[-1]), image_stream.packed_bytes(scanned.shape))
-    with prepared_folder.usable(folder), prepared_folder.locked(folder):
+    with prepared_folder.usable(folder):
         if not bits.exists() or bits.stat().st_size != math.prod(shape):
             path.unlink(missing_ok=True)
-        kept = once(path, lambda: _binarize(bits, parts, seed))
+        kept = _once(path, lambda: _binarize(bits, parts, seed))
         rows = np.split(np.memmap(bits, np.uint8, "r", shape=shape), ends[:-1])
     return [image_stream.packed(part, scanned.shape) for part in rows], kept["sha256"]
+
+
+def _once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns the content of a JSON file; where there is one, the folder may be read-only."""
+    folder = path.parent
+    with contextlib.nullcontext() if path.exists() else prepared_folder.locked(folder):
+        return prepared_folder.once(path, make)
 
 
 def _scan(found: ImageFiles, parts: Sequence[np.ndarray]) -> dict[str, Any]:

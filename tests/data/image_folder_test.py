@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxlabs.config import UserError
-from jaxlabs.data import image_files, image_folder, image_stream, images
+from jaxlabs.data import image_files, image_folder, image_stream, images, prepared_folder
 from jaxlabs.data.batches import batch_at
 from jaxlabs.data.image_data import ImageDataConfig, image_data, labeled_data
 from jaxlabs.data.images import ImageFilesConfig
@@ -110,6 +110,7 @@ def test_second_run_reads_no_image_before_the_first_batch(mixed, tmp_path, monke
     monkeypatch.setattr(
         image_files, "read", lambda path, *size: read.append(path) or original(path, *size)
     )
+    monkeypatch.setattr(prepared_folder, "locked", None)  # a read-only folder has no lock
     again = image_data(load(mixed, tmp_path, 0), config, bernoulli=False)
     assert len(read) == 1  # its size decides whether the folder fits
     chex.assert_trees_all_equal(*(data.train.batch_at(0, 0, 40) for data in (again, first)))
