@@ -80,8 +80,7 @@ class SamplingConfig(Config):
     @property
     def options(self) -> dict[str, Any]:
         """Options of `decoding.generate` at every temperature."""
-        options = {"max_new_tokens": self.max_new_tokens}
-        return options | {"top_k": self.top_k, "top_p": self.top_p}
+        return {"max_new_tokens": self.max_new_tokens, "top_k": self.top_k, "top_p": self.top_p}
 
     def prompt_text(self, tokenizer: Tokenizer) -> str:
         """Returns the prompt, or the default one of the tokenizer.

@@ -60,8 +60,11 @@ class EncoderBlock(nn.Module):
     short_conv_width: int = 1
 
     def setup(self):
-        options = {"precision": self.precision, "dtype": self.dtype}
-        options["initializers"] = self.initializers
+        options = {
+            "initializers": self.initializers,
+            "precision": self.precision,
+            "dtype": self.dtype,
+        }
         self.attention_norm = build_norm(self.norm, self.use_bias, self.dtype)
         self.attention = MultiHeadAttention(
             embed_dim=self.embed_dim,

@@ -83,8 +83,11 @@ class ImageClassifier(nn.Module):
 
 def build_convolutions(config: Any) -> list[Conv3x3]:
     """Returns three convolutions with one, two and three times `config.channels` channels."""
-    options = {"precision": config.matmul_precision, "dtype": config.dtype}
-    options["kernel_init"] = nn.initializers.he_normal()
+    options = {
+        "kernel_init": nn.initializers.he_normal(),
+        "precision": config.matmul_precision,
+        "dtype": config.dtype,
+    }
     return [Conv3x3(config.channels * times, **options) for times in (1, 2, 3)]
 
 

@@ -91,8 +91,11 @@ def load_data(config: CharRNNRunConfig) -> DataModule:
     """Loads the text as contiguous streams, or as random windows for a stateless model."""
     dataset = texts.load(config.dataset, config.data_dir, files=config.files)
     context, rest = config.model.bptt_length, (config.seed, ngram_baselines)
-    tokens = {"tokenizer": config.tokenizer, "data_dir": config.data_dir}
-    tokens["eval_tokens"] = config.eval_tokens
+    tokens = {
+        "tokenizer": config.tokenizer,
+        "data_dir": config.data_dir,
+        "eval_tokens": config.eval_tokens,
+    }
     if config.model.stateful:
         return bptt_data(dataset, context, config.batch_size, *rest, **tokens)
     return lm_data(dataset, context, *rest, argument="bptt_length", **tokens)

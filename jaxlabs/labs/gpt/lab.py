@@ -121,11 +121,15 @@ PRESETS = {
 def load_data(config: GPTRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
     dataset = texts.load(config.dataset, config.data_dir, files=config.files)
-    options = {"tokenizer": config.tokenizer, "documents": config.documents}
-    options["eval_tokens"] = config.eval_tokens
-    context = config.model.context_length
     return lm_data(
-        dataset, context, config.seed, ngram_baselines, data_dir=config.data_dir, **options
+        dataset,
+        config.model.context_length,
+        config.seed,
+        ngram_baselines,
+        tokenizer=config.tokenizer,
+        documents=config.documents,
+        data_dir=config.data_dir,
+        eval_tokens=config.eval_tokens,
     )
 
 

@@ -101,11 +101,16 @@ PRESETS = {
 
 def load_data(config: SpeechLMRunConfig) -> DataModule:
     """Loads the text as windows of the context length."""
-    dataset, context = speeches.load(config.dataset, config.data_dir), config.model.context_length
-    held_out, stride = config.validation_fraction, config.sliding_stride
-    tokens = {"tokenizer": config.tokenizer, "data_dir": config.data_dir}
-    tokens["eval_tokens"] = config.eval_tokens
-    return word_lm_data(dataset, context, ngram_baselines, held_out, stride, **tokens)
+    return word_lm_data(
+        speeches.load(config.dataset, config.data_dir),
+        config.model.context_length,
+        ngram_baselines,
+        config.validation_fraction,
+        config.sliding_stride,
+        tokenizer=config.tokenizer,
+        data_dir=config.data_dir,
+        eval_tokens=config.eval_tokens,
+    )
 
 
 def build_task(config: SpeechLMRunConfig, data_spec: DataSpec) -> Task:
