@@ -230,7 +230,7 @@ class RunEvaluation:
 
     def final(self, state: TrainState) -> dict[str, dict[str, float]]:
         """Returns the metrics of the further sets, and of those that were read in part before."""
-        sets, found = self.final_sets(), {}
+        sets, found = self._final_sets(), {}
         for split, part in sets.items():
             found[split] = self._evaluator(state, self._placement.replicate(part))
         whole, sets = self._data.text_tokens, self._data.eval_sets | sets
@@ -243,7 +243,7 @@ class RunEvaluation:
 
     def cost(self, state: TrainState, times: int) -> EvaluationCost:
         """Returns the cost of `times` evaluations during training and of the final one."""
-        size, final = self._evaluator.batch_size, self.final_sets()
+        size, final = self._evaluator.batch_size, self._final_sets()
         first = self._sets[self._data.monitor]
         in_a_batch = size * self._size(first) / first.count
         seconds = self._evaluator.seconds_per_batch(state, first) / in_a_batch
@@ -264,7 +264,7 @@ class RunEvaluation:
             final_bytes=capacity.size_of(final),
         )
 
-    def final_sets(self) -> dict[str, Examples]:
+    def _final_sets(self) -> dict[str, Examples]:
         """Builds the sets of the final evaluation."""
         again = {} if self._tokens is None else self._data.eval_sets
         return again | self._data.final_eval_sets()

@@ -104,7 +104,6 @@ class OptimizerConfig(Config):
         minimum=1,
         aliases=("micro_batches",),
     )
-
     freeze: str | None = setting(
         None,
         "regular expression; parameters in whose dotted name it is found do not change",

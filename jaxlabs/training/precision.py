@@ -26,6 +26,9 @@ REPEATS = 5
 SETTING = "matmul_precision"
 DTYPE_SETTING = "compute_dtype"
 
+STRICT = {SETTING: "highest", DTYPE_SETTING: "float32"}
+"""The precision of checks and references: float32 throughout."""
+
 MIN_CAPABILITY = 8
 """Compute capability from which NVIDIA GPUs multiply bfloat16."""
 
@@ -106,14 +109,10 @@ def resolve_precision(config: Config, stored: str | None) -> str:
 
 
 def with_precision(config: Config, chosen: Mapping[str, str]) -> Config:
-    """Returns the settings with the resolved ones, as far as they have them."""
+    """Returns the settings with those that a run has resolved, as far as they have them."""
     settings = config.flat()
     known = {name: value for name, value in chosen.items() if name in settings}
     return type(config).from_flat(settings | known) if known else config
-
-
-STRICT = {SETTING: "highest", DTYPE_SETTING: "float32"}
-"""The precision of checks and references: float32 throughout."""
 
 
 def measure(rows: int = ROWS, inputs: int = INPUTS, outputs: int = OUTPUTS) -> dict[str, float]:
