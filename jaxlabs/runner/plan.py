@@ -132,7 +132,7 @@ def _lines(config: RunConfig, placement: MeshSharding, found: Plan) -> Iterator[
     """Yields the lines of a plan, the last two after the program is compiled."""
     count, device = placement.mesh.size, placement.mesh.devices.flat[0]
     axes = ", ".join(f"{axis} {size}" for axis, size in placement.mesh.shape.items())
-    yield f"{found.num_parameters:,} parameters, {count} devices: {axes}"
+    yield f"{found.num_parameters:,} parameters, {count} device{'s' * (count > 1)}: {axes}"
     if found.flops is None:
         yield "FLOPs per step vary"
     else:
