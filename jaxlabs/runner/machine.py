@@ -79,7 +79,7 @@ def listed(driver: str | None) -> Iterator[Finding]:
         return
     yield Finding("driver", f"NVIDIA {driver}")
     if found[0].platform != "gpu" and not os.environ.get("JAX_PLATFORMS"):
-        # Of a driver that does not tell its version, the older CUDA asks less.
+        # A driver without a version in numbers gets the older CUDA, which requires less.
         number = re.match("[0-9]*", driver)[0]
         extra = "cuda13" if int(number or 0) >= CUDA_13_DRIVER else "cuda12"
         text = "JAX does not use the GPU: its CUDA plugin is missing or does not fit the driver"

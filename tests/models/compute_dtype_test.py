@@ -263,8 +263,8 @@ def test_text_is_sampled_with_a_bfloat16_cache(name, past_context):
 def test_decoding_equals_the_forward_pass(name, quickly_compiled):
     _, model, _, variables = built(name)
     random = np.random.default_rng(0)
-    draw = lambda leaf: random.normal(0, 0.3, leaf.shape).astype(np.float32)  # noqa: E731
-    variables = jax.tree.map(draw, variables)
+    sampled = lambda leaf: random.normal(0, 0.3, leaf.shape).astype(np.float32)  # noqa: E731
+    variables = jax.tree.map(sampled, variables)
     is_recurrent = name == "gru"
     whole = jax.jit(model.apply)(variables, tokens())
     carry = (

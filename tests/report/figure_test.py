@@ -1,4 +1,4 @@
-"""Tests of jaxlabs/report/figure.py: a plot function from one that draws into a figure."""
+"""Tests of jaxlabs/report/figure.py: a plot function from one that plots into a figure."""
 
 import numpy as np
 

@@ -80,7 +80,7 @@ def test_runs_that_cannot_be_compared_are_refused(write_run, given, line):
     assert "\n" not in str(error.value)
 
 
-def test_data_without_a_hash_are_told_apart_by_name_and_setting(write_run):
+def test_data_without_a_hash_are_distinguished_by_name_and_setting(write_run):
     names = [write_run(name, config=UNHASHED, dataset=f"{name}.csv") for name in "ab"]
     with pytest.raises(
         ValueError, match=r"^b: other data \(markov, b.csv\) than a \(markov, a.csv\)$"

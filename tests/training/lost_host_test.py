@@ -14,7 +14,7 @@ from jaxlabs.training.run_config import RunConfig
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(hosts.__file__)))
 
-# Processes that exchange a number in a loop, or cannot connect. Slurm tells those without address.
+# Processes that exchange a number in a loop, or cannot connect. An empty address is the launcher's.
 WORKER = """
 import sys, time
 from jaxlabs.config import UserError
