@@ -10,6 +10,7 @@ import runpy
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,12 @@ PLATFORM = os.environ.get("JAXLABS_TEST_PLATFORM", "cpu")
 if PLATFORM != "cpu":  # the commands that tests start use the same accelerator
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("PYTHONHASHSEED", "0")
+
+# Tests and the commands that they start compile into a folder of this process, not into the user's.
+COMPILED = tempfile.TemporaryDirectory(prefix="jaxlabs-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+jax.config.update("jax_compilation_cache_dir", COMPILED.name)
 
 # With jax.config and not XLA_FLAGS, so that commands started by tests have one CPU device, as a
 # user's command.

@@ -13,7 +13,7 @@ from jaxlabs.config import ArgumentError, UserError, canonical, nearest
 from jaxlabs.runner import config_file, program
 from jaxlabs.runner.lab import Invocation, Lab, Study
 from jaxlabs.runner.sweep_plan import flag_value
-from jaxlabs.training import jax_settings
+from jaxlabs.training import compile_cache, jax_settings
 from jaxlabs.training.optimizer_config import require_used
 
 PLATFORM_SETTINGS = ("jax_platforms", "jax_platform_name", "jax_default_device")
@@ -30,7 +30,7 @@ def session() -> Iterator[None]:
     hook = sys.unraisablehook  # a damaged checkpoint sets it
     before = {name: jax.config.values[name] for name in PLATFORM_SETTINGS}
     try:
-        with jax_settings.fixed():
+        with jax_settings.fixed(), compile_cache.restored():
             yield
     except UserError as error:
         error.args = (program.with_typed_commands(str(error)),)

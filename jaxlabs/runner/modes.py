@@ -29,7 +29,7 @@ from jaxlabs.runner.summary import (
     summarize_study,
     update_metrics,
 )
-from jaxlabs.training import devices, hosts, signals
+from jaxlabs.training import compile_cache, devices, hosts, signals
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.evaluation import Evaluator
 from jaxlabs.training.export import export_safetensors
@@ -65,6 +65,7 @@ def measure(invocation: Invocation, *, quiet: bool = False) -> None:
     echo = _nothing if quiet else print
     lab, config = invocation.lab, invocation.config()
     devices.start(config.platform)
+    compile_cache.enable(config.data_dir)
     data = lab.load_data(config) if lab.load_data else None
     with open_run(invocation, config, data) as folder:
         if folder.is_complete():

@@ -71,7 +71,7 @@ def run(invocation: Invocation) -> int:
     seeds = config.seeds_from(config.seeds)
     runs = [(name, seed) for name in chosen for seed in seeds]
     failed: dict[str, str] = {}
-    with open_run(invocation, config) as folder, sweeps.shared_compilation_cache():
+    with open_run(invocation, config) as folder:
         _require_preset(invocation, folder)
         known = {**suite.labs, **chosen}
         labs = collections.ChainMap(chosen | _stored(suite, known, folder, failed), suite.labs)

@@ -14,7 +14,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import lab_source
 from jaxlabs.runner.description import describe
 from jaxlabs.runner.lab import Invocation, StudyData
-from jaxlabs.training import device_settings, devices, eval_budget, precision
+from jaxlabs.training import compile_cache, device_settings, devices, eval_budget, precision
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.jax_settings import require_same_compiler_flags
@@ -256,6 +256,7 @@ def require_same_data(invocation: Invocation) -> None:
 
 def _start_devices(config: RunConfig) -> MeshSharding:
     devices.start(config.platform, config.coordinator, config.num_processes, config.process_id)
+    compile_cache.enable(config.data_dir)
     return devices.mesh_sharding(config.mesh)
 
 

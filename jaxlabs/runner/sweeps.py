@@ -4,13 +4,10 @@ import contextlib
 import dataclasses
 import io
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import tqdm
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxlabs.config import UserError
 from jaxlabs.data.dataset import DataModule
@@ -45,7 +42,7 @@ def run(invocation: Invocation) -> None:
     if data is not None and data.warning:  # the output of the runs is discarded
         print(data.warning, file=sys.stderr)
     task = lab.build_task(config, data.data_spec) if isinstance(lab, Lab) else None
-    with open_run(invocation, config, data, task) as folder, shared_compilation_cache():
+    with open_run(invocation, config, data, task) as folder:
         if invocation.axes:  # more values than before, or the same
             folder.write_config(folder.read_config() | {"axes": dict(invocation.axes)})
         runs = []
@@ -150,19 +147,3 @@ def run_to_end(single: Invocation, *, report: bool) -> dict[str, Any]:
     else:
         modes.train(single, report=report)
     return single.folder().read_summary()
-
-
-@contextlib.contextmanager
-def shared_compilation_cache() -> Iterator[None]:
-    """Lets runs that differ only in the seed share their executables."""
-    if jax.config.jax_compilation_cache_dir is not None:
-        yield
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        jax.config.update("jax_compilation_cache_dir", folder)
-        compilation_cache.reset_cache()
-        try:
-            yield
-        finally:
-            jax.config.update("jax_compilation_cache_dir", None)
-            compilation_cache.reset_cache()

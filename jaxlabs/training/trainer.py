@@ -5,6 +5,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -15,14 +16,14 @@ from jaxlabs import keys
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder, Sample
-from jaxlabs.training import capacity, signals
+from jaxlabs.training import capacity, jax_settings, signals
 from jaxlabs.training.advance import MAX_SKIPPED, Advance
 from jaxlabs.training.callbacks import call_back
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import MeshSharding, is_main_process, state_to_host, sync_hosts
 from jaxlabs.training.evaluation import RunEvaluation
 from jaxlabs.training.metric_writer import MetricsWriter, Progress, losses_of
-from jaxlabs.training.needs import Needs, needs
+from jaxlabs.training.needs import needs
 from jaxlabs.training.optimizer_config import divergence_flags
 from jaxlabs.training.optimizers import has_plateaued
 from jaxlabs.training.pretrained import Weights, describe, load_weights, merge
@@ -32,6 +33,9 @@ from jaxlabs.training.sharding import bytes_per_device
 from jaxlabs.training.state import TrainState, create_state
 from jaxlabs.training.step import nonfinite_names
 from jaxlabs.training.task import Callback, Task, build_task_optimizer, require_trainable
+
+Metrics = dict[str, dict[str, float]]
+"""Metrics of an evaluation, by split."""
 
 CHUNK_SECONDS = 3.0
 """Target duration of a chunk: short enough for signals, long beside the overhead of a call."""
@@ -248,10 +252,7 @@ class Trainer:
     def _run(self, state: TrainState) -> TrainResult:
         config, step, size = self.config, int(state.step), 1
         last = self._is_last(state)
-        if not last:  # before the first evaluation, since the step may not fit into memory
-            self._advance.compile(state)
-            self._progress.print_line(str(self._needs(state)))
-        loss = self.evaluate(state) if step == 0 else None
+        loss = self._start(state, last=last)
         with signals.deferred() as stop:
             while True:
                 size, stopping = sync_hosts(size, stop())
@@ -287,11 +288,27 @@ class Trainer:
             flops_per_step=None if stopping else self._advance.flops_per_step(state),
         )
 
-    def _needs(self, state: TrainState) -> Needs:
-        """Returns what the rest of the run needs; raises TooLarge if it does not fit."""
-        step, every = int(state.step), self.config.eval_every
-        times = -(-self.config.steps // every) - step // every + (step == 0)
-        return needs(state, self._advance.memory, self._evaluation.cost(state, times))
+    def _start(self, state: TrainState, *, last: bool) -> float | None:
+        """Compiles the steps and prints what the run needs, while a new run is evaluated.
+
+        Returns the monitored loss of a new run; raises TooLarge if the run does not fit.
+        """
+        new, every = int(state.step) == 0, self.config.eval_every
+        if last:
+            return self.evaluate(state) if new else None
+        times = -(-self.config.steps // every) - int(state.step) // every + new
+        cost = self._evaluation.cost(state, times)
+        settings = jax_settings.of_this_thread()
+
+        def evaluate() -> Metrics:
+            with jax_settings.applied(settings):
+                return self._evaluation.during_training(state)
+
+        with ThreadPoolExecutor(1, "evaluation") as pool:
+            metrics = pool.submit(evaluate) if new else None
+            self._advance.compile(state)
+            self._progress.print_line(str(needs(state, self._advance.memory, cost)))
+            return self.evaluate(state, metrics.result()) if new else None
 
     def _is_last(self, state: TrainState) -> bool:
         """Returns whether all steps are taken or the optimizer has converged."""
@@ -360,10 +377,11 @@ class Trainer:
             f" Try lower values, or inspect with --mode=replay --replay_step={step}"
         )
 
-    def evaluate(self, state: TrainState) -> float:
-        """Evaluates, logs and samples; returns the monitored loss."""
+    def evaluate(self, state: TrainState, metrics: Metrics | None = None) -> float:
+        """Evaluates, unless `metrics` are given, logs and samples; returns the monitored loss."""
         start, step = time.perf_counter(), int(state.step)
-        metrics = self._evaluation.during_training(state)
+        if metrics is None:
+            metrics = self._evaluation.during_training(state)
         if self.callbacks or self.sample is not None:  # in all processes, which have parts of it
             state = state_to_host(state if self.callbacks else state.without_optimizer())
         if self.callbacks and is_main_process():

@@ -1,0 +1,59 @@
+"""The start of a command: the time from its process to its first training step."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from jaxlabs.benchmark.worker import Work
+
+
+def start(lab: str, preset: str, platform: str, data_dir: str | None, cached: bool) -> Work:
+    """Starts the command of a lab, waits until it has logged its first step, and stops it.
+
+    Args:
+      lab: name of a built-in lab.
+      preset: its preset.
+      platform: the JAX platform.
+      data_dir: folder of the data sets, which should hold the lab's; None: the default one.
+      cached: whether there is a compilation cache; the first call fills it.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="jaxlabs-start-"))
+    folder = scratch / "run"
+    command = [sys.executable, "-m", "jaxlabs", lab, f"--preset={preset}", f"--platform={platform}"]
+    command += ["--log_every=1", f"--workdir={folder}"]
+    command += [] if data_dir is None else [f"--data_dir={data_dir}"]
+    cache = {
+        "JAX_ENABLE_COMPILATION_CACHE": str(cached).lower(),
+        "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
+    }
+
+    def run() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        with (
+            open(scratch / "errors", "w+", encoding="utf-8") as errors,
+            subprocess.Popen(
+                command, env=os.environ | cache, stdout=errors, stderr=errors
+            ) as process,
+        ):
+            try:
+                while not _has_stepped(folder / "metrics.jsonl"):
+                    if process.poll() is not None:
+                        errors.seek(0)
+                        raise RuntimeError((errors.read().strip().splitlines() or [""])[-1])
+                    time.sleep(0.01)
+            finally:
+                process.kill()
+
+    def end() -> dict[str, float]:
+        shutil.rmtree(scratch, ignore_errors=True)
+        return {}
+
+    return Work(run, extra_metrics=end)
+
+
+def _has_stepped(metrics: Path) -> bool:
+    return metrics.exists() and '"split": "train"' in metrics.read_text(encoding="utf-8")
