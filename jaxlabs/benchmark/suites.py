@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from jaxlabs.benchmark import jax_cases
+from jaxlabs.benchmark import command_start, jax_cases
 from jaxlabs.benchmark.timing import BFLOAT16, FLOAT32, FLOAT64, OURS, Case, why_no_compiler
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.tokenizers import CharTokenizer, WordTokenizer
@@ -283,6 +283,27 @@ def window_attention(bench: Bench) -> list[Group]:
     return groups
 
 
+def start(bench: Bench) -> list[Group]:
+    """The command of the GPT, from its process to its first step: second start, and without cache.
+
+    The first start with a cache takes the second one's time and its compile time.
+    """
+    facts = {"suite": "start", "variant": "GPT", "unit": "start", "size": "quick preset"}
+    arguments = "gpt", "quick", bench.platform, bench.labs["gpt"].config.data_dir
+    return [
+        [
+            Case(
+                framework=OURS,
+                precision="highest",
+                mode="cached" if cached else "uncached",
+                build=partial(command_start.start, *arguments, cached),
+                **facts,
+            )
+            for cached in (True, False)
+        ]
+    ]
+
+
 SUITES: dict[str, Callable[[Bench], list[Group]]] = {
     suite.__name__: suite
     for suite in (
@@ -295,5 +316,6 @@ SUITES: dict[str, Callable[[Bench], list[Group]]] = {
         speech_classifier,
         sparse_autoencoder,
         window_attention,
+        start,
     )
 }

@@ -29,24 +29,22 @@ def start(lab: str, preset: str, platform: str, data_dir: str | None, cached: bo
     cache = {
         "JAX_ENABLE_COMPILATION_CACHE": str(cached).lower(),
         "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
     def run() -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        with (
-            open(scratch / "errors", "w+", encoding="utf-8") as errors,
-            subprocess.Popen(
-                command, env=os.environ | cache, stdout=errors, stderr=errors
-            ) as process,
-        ):
-            try:
-                while not _has_stepped(folder / "metrics.jsonl"):
-                    if process.poll() is not None:
-                        errors.seek(0)
-                        raise RuntimeError((errors.read().strip().splitlines() or [""])[-1])
-                    time.sleep(0.01)
-            finally:
-                process.kill()
+        with open(scratch / "log", "w+", encoding="utf-8") as log:
+            options = {"env": os.environ | cache, "stdout": log, "stderr": log}
+            with subprocess.Popen(command, **options) as process:
+                try:
+                    while not _has_stepped(folder / "metrics.jsonl"):
+                        if process.poll() is not None:
+                            log.seek(0)
+                            raise RuntimeError((log.read().splitlines() or ["no output"])[-1])
+                        time.sleep(0.01)
+                finally:
+                    process.kill()
 
     def end() -> dict[str, float]:
         shutil.rmtree(scratch, ignore_errors=True)
