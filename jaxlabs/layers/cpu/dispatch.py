@@ -22,6 +22,9 @@ WINOGRAD_ROWS = 4
 MIN_BAND, WINDOWS_IN_BAND = 128, 16
 """Length, and length in windows, from which block-local attention is faster than chunked one."""
 
+MIN_FLASH = 1024
+"""Length from which attention in blocks is faster than in chunks of queries."""
+
 MAX_DENSE_KEYS = 2048
 """Keys up to which accelerators keep all scores of a layer for the backward pass."""
 
@@ -115,7 +118,9 @@ def attention_form(
         return "dense"
     if prefer_banded(window, time):
         return "banded"
-    return "chunked" if platform == "cpu" else "remat"
+    if platform != "cpu":
+        return "remat"
+    return "flash" if plain and causal and time >= MIN_FLASH else "chunked"
 
 
 def prefer_banded(window: int | None, time: int) -> bool:

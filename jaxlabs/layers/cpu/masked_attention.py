@@ -11,6 +11,7 @@ from jaxlabs.layers import positions
 from jaxlabs.layers.attention import dot_product_attention
 from jaxlabs.layers.cpu import dispatch
 from jaxlabs.layers.cpu.chunked_attention import block_local_attention, query_chunked_attention
+from jaxlabs.layers.cpu.flash_attention import flash_attention
 from jaxlabs.layers.masks import AttentionMask
 
 
@@ -46,6 +47,7 @@ def masked_attention(
         "dense": functools.partial(dense_attention, mask=mask, **options),
         "chunked": in_chunks,
         "remat": functools.partial(in_chunks, remat=True),
+        "flash": functools.partial(flash_attention, mask=mask, precision=precision),
         "banded": functools.partial(block_local_attention, mask=mask, **options),
     }
     platforms = ("cpu", "default", "cuda") if dispatch.has_cudnn_attention() else ("cpu", "default")

@@ -50,12 +50,17 @@ def test_accelerators_keep_all_scores_up_to_two_thousand_keys(platform):
 def test_cpus_skip_masked_scores_at_every_length():
     for time, window, form in [
         (1, None, "chunked"),
-        (16_384, None, "chunked"),
+        (1023, None, "chunked"),
+        (1024, None, "flash"),
+        (1024, 64, "banded"),
+        (1024, 65, "flash"),
         (127, 1, "chunked"),
         (128, 8, "banded"),
         (128, 9, "chunked"),
     ]:
         assert attention_form("cpu", time=time, window=window) == form
+    for unsupported in ({"plain": False}, {"causal": False}):
+        assert attention_form("cpu", time=16_384, **unsupported) == "chunked"
 
 
 def test_this_machine_has_cudnn_attention_only_with_an_nvidia_gpu():
