@@ -15,20 +15,12 @@ from jaxlabs.data import sources, texts
 from jaxlabs.data.texts import TINY_SHAKESPEARE, TextFilesConfig, load
 from jaxlabs.data.token_files import TokenFiles
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 TEXT = "First Citizen:\nSpeak, speak.\n"
 SMALL = dataclasses.replace(TINY_SHAKESPEARE, sha256=hashlib.sha256(TEXT.encode()).hexdigest())
 ACCEPTED = "tiny_shakespeare, python_reference, markov, toy_words or the path to a UTF-8 text file"
 ACCEPTED += ", or a folder of them"
-
-
-@pytest.fixture(autouse=True)
-def no_network_and_no_data_of_this_machine(monkeypatch, tmp_path):
-    def unreachable(url, sha256, path):
-        raise sources.DownloadError("the host could not be reached")
-
-    monkeypatch.setattr(sources, "download", unreachable)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A text of 200 MB from a source of known entropy: speed, memory, start, kill -9, and its loss.
 
-`pytest -m slow -s tests/experiments/large_text_test.py` prints the measured numbers, which
-docs/guides/data.md quotes. Set JAXLABS_LARGE_TEXT to a folder to keep the generated text.
+`pytest -m slow -s tests/experiments/large_text_test.py` prints the measured numbers. Set
+JAXLABS_LARGE_TEXT to a folder to keep the generated text.
 """
 
 import contextlib

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxlabs import keys
 from jaxlabs.data.batches import Examples, TokenStream
@@ -67,21 +66,9 @@ def toy_loss(model, variables, batch, key, *, train, step=0, nonfinite_from=None
     return LossOutput(total, weights.sum(), {"accuracy": hits}, updates)
 
 
-@pytest.fixture(scope="package", autouse=True)
-def reused_executables(tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def cache_programs(reused_executables):
     """Caches executables on disk: many runs compile the same loop."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("executables")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for values in (settings, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()  # its existence is checked only once
-        if values is settings:
-            yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import pytest
 
 from jaxlabs.layers.matmul import matmul
-from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
 from jaxlabs.training.matmul_flops import matmul_flops
 
 
@@ -66,21 +65,3 @@ def test_while_loop_of_unknown_length_is_refused():
 
     with pytest.raises(ValueError, match="of unknown length"):
         matmul_flops(endless, array(3, 4), array(4, 4))
-
-
-def test_transformer_takes_two_flops_per_weight_and_four_per_score():
-    config = TransformerLMConfig(
-        vocab_size=11,
-        context_length=8,
-        embed_dim=16,
-        num_layers=2,
-        num_heads=2,
-        mlp_dim=24,
-        dropout=0.0,
-    )
-    model = TransformerLM(config)
-    tokens = jax.ShapeDtypeStruct((3, 8), jnp.int32)
-    params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
-    weights = 2 * (4 * 16 * 16 + 2 * 16 * 24) + 16 * 11
-    expected = 3 * 8 * (2 * weights + 2 * 4 * 8 * 16)
-    assert matmul_flops(lambda p, x: model.apply({"params": p}, x), params, tokens) == expected

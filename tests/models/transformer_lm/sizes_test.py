@@ -1,4 +1,4 @@
-"""Number of parameters and initialization of the Transformer."""
+"""Number of parameters, FLOPs and initialization of the Transformer."""
 
 import dataclasses
 import math
@@ -10,6 +10,7 @@ import pytest
 
 from jaxlabs.losses.cross_entropy import cross_entropy
 from jaxlabs.models.transformer_lm import TransformerLM, TransformerLMConfig
+from jaxlabs.training.matmul_flops import matmul_flops
 from jaxlabs.training.state import count_parameters
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -27,6 +28,14 @@ def test_reference_has_the_published_number_of_parameters(tokens_of):
     assert count_parameters(params["final_norm"]) == 768
     assert count_parameters(params["head"]) == 25_025
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+
+
+def test_forward_pass_takes_two_flops_per_weight_and_four_per_score(key, tiny, tokens_of):
+    model, tokens = tiny(), tokens_of()
+    params = jax.eval_shape(model.init, key, tokens)["params"]
+    weights = 2 * (4 * 16 * 16 + 2 * 16 * 24) + 16 * 11
+    expected = 3 * 8 * (2 * weights + 2 * 4 * 8 * 16)
+    assert matmul_flops(lambda p, x: model.apply({"params": p}, x), params, tokens) == expected
 
 
 def test_initial_loss_is_within_two_percent_of_uniform(key, tokens_of):
