@@ -22,8 +22,8 @@ WINOGRAD_ROWS = 4
 MIN_BAND, WINDOWS_IN_BAND = 128, 16
 """Length, and length in windows, from which block-local attention is faster than chunked one."""
 
-MIN_FLASH = 1024
-"""Length from which attention in blocks is faster than in chunks of queries."""
+MIN_FLASH, MIN_FLASH_WINDOW = 1024, 256
+"""Length and window from which attention in blocks is faster than the other forms for CPUs."""
 
 MAX_DENSE_KEYS = 2048
 """Keys up to which accelerators keep all scores of a layer for the backward pass."""
@@ -67,27 +67,16 @@ def _identity(x: jax.Array) -> jax.Array:
 
 
 def conv3x3_form(
-    image: tuple[int, ...],
-    kernel: tuple[int, ...],
-    dtype: DTypeLike,
-    precision: str,
-    jax_version: tuple[int, ...] = jax.__version_info__,
+    image: tuple[int, ...], kernel: tuple[int, ...], dtype: DTypeLike, precision: str
 ) -> str:
-    """Returns the form of a 3x3 convolution on CPUs: "xla", "matmuls" or "winograd".
-
-    XLA's gradients are slow up to jax 0.10, the last one for Python 3.11. Without Python 3.11 this
-    function's last lines and `winograd` go; the matmuls stay, as XLA's form has no bfloat16 one.
+    """Returns the form of a 3x3 convolution on CPUs: "matmuls" or "winograd".
 
     The shapes are those of the images, (batch, height, width, in), and of the kernel, (3, 3, in,
     out); the dtype is that of both.
     """
-    if precision == "bfloat16":
-        return "matmuls"
-    if jax_version >= (0, 12):
-        return "xla"
     fewer_products = 2 * -(-image[1] // WINOGRAD_ROWS) < image[1]
     wide = min(kernel[2:]) >= MIN_WINOGRAD_CHANNELS
-    exact = jnp.finfo(dtype).bits >= 32
+    exact = precision != "bfloat16" and jnp.finfo(dtype).bits >= 32
     return "winograd" if exact and wide and fewer_products else "matmuls"
 
 
@@ -116,11 +105,12 @@ def attention_form(
         return "cudnn"
     if platform != "cpu" and time <= MAX_DENSE_KEYS:
         return "dense"
+    wide = window is None or window >= MIN_FLASH_WINDOW
+    if platform == "cpu" and plain and causal and wide and time >= MIN_FLASH:
+        return "flash"
     if prefer_banded(window, time):
         return "banded"
-    if platform != "cpu":
-        return "remat"
-    return "flash" if plain and causal and time >= MIN_FLASH else "chunked"
+    return "chunked" if platform == "cpu" else "remat"
 
 
 def prefer_banded(window: int | None, time: int) -> bool:

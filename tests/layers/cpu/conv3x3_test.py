@@ -102,7 +102,6 @@ def test_rounding_error_of_winograd_in_float32_is_bounded(channels):
         assert 0 < direct < winograds < 2.6 * direct
 
 
-@pytest.mark.skipif(jax.__version_info__ >= (0, 12), reason="XLA's own convolution is used")
 @pytest.mark.parametrize(
     ("height", "inputs", "outputs", "precision", "dtype", "matmuls"),
     [
@@ -134,15 +133,13 @@ def test_winograd_is_used_only_where_it_is_faster_and_precise(
     assert found == matmuls
 
 
-def test_xla_convolves_float32_from_jax_0_12_on():
-    """XLA has no bfloat16 form, so its matmuls stay."""
-    sizes = (2, 8, 8, 40), (3, 3, 40, 40), jnp.float32
-    forms = [conv3x3_form(*sizes, name, (0, 10, 2)) for name in PRECISIONS]
+def test_winograd_takes_wide_float32_images_of_more_than_one_tile():
+    wide, narrow = (3, 3, 40, 40), (3, 3, 40, 8)
+    forms = [conv3x3_form((2, 8, 8, 40), wide, jnp.float32, name) for name in PRECISIONS]
     assert forms == ["winograd", "winograd", "matmuls"]
-    assert [conv3x3_form(*sizes, name, (0, 12, 0)) for name in PRECISIONS] == [
-        *("xla", "xla"),
-        "matmuls",
-    ]
+    assert conv3x3_form((2, 8, 8, 40), wide, jnp.bfloat16, "highest") == "matmuls"
+    assert conv3x3_form((2, 8, 8, 40), narrow, jnp.float32, "highest") == "matmuls"
+    assert conv3x3_form((2, 2, 8, 40), wide, jnp.float32, "highest") == "matmuls"
 
 
 def test_gradients_of_winograd_equal_finite_differences(key):
