@@ -120,8 +120,11 @@ def pairs() -> Iterator[Pair]:
     for name, form, replaced, shape, window in (
         ("chunked", chunked_attention.query_chunked_attention, dense_attention, (4, 6, 256), None),
         ("chunked", chunked_attention.query_chunked_attention, dense_attention, (1, 6, 1024), None),
-        ("flash", flash_attention, chunked_attention.query_chunked_attention, (1, 4, 1024), None),
+        ("flash", flash_attention, chunked_attention.query_chunked_attention, (1, 4, 2048), None),
         ("flash", flash_attention, chunked_attention.query_chunked_attention, (1, 4, 4096), None),
+        ("flash", flash_attention, chunked_attention.query_chunked_attention, (4, 6, 2048), None),
+        ("flash", flash_attention, chunked_attention.block_local_attention, (1, 4, 4096), 256),
+        ("flash", flash_attention, chunked_attention.block_local_attention, (1, 4, 8192), 256),
         (
             "block-local",
             chunked_attention.block_local_attention,

@@ -33,7 +33,7 @@ from jaxlabs.runner.flags import error_line
 from jaxlabs.runner.lab import Experiment, Invocation, Lab, Study, Suite
 from jaxlabs.runner.run_context import check_same_run, open_run
 from jaxlabs.runner.sweep_plan import MAX_METRICS, compare_groups
-from jaxlabs.training import capacity, devices, signals
+from jaxlabs.training import capacity, compile_cache, devices, signals
 from jaxlabs.training.run_config import SuiteConfig
 
 FORWARDED_FLAGS = ("platform", "data_dir")
@@ -68,10 +68,11 @@ def run(invocation: Invocation) -> int:
     config, suite = invocation.config(), invocation.lab
     chosen = _chosen(suite, config.labs)
     devices.start(config.platform)
+    compile_cache.enable(config.data_dir)
     seeds = config.seeds_from(config.seeds)
     runs = [(name, seed) for name in chosen for seed in seeds]
     failed: dict[str, str] = {}
-    with open_run(invocation, config) as folder:
+    with open_run(invocation, config) as folder, compile_cache.shared():
         _require_preset(invocation, folder)
         known = {**suite.labs, **chosen}
         labs = collections.ChainMap(chosen | _stored(suite, known, folder, failed), suite.labs)

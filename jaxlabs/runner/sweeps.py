@@ -19,7 +19,7 @@ from jaxlabs.runner.run_context import open_run
 from jaxlabs.runner.summary import summarize_sweep
 from jaxlabs.runner.sweep_plan import MAX_METRICS, Sweep, flag_value, run_name
 from jaxlabs.runner.verdict import verdicts
-from jaxlabs.training import devices, signals
+from jaxlabs.training import compile_cache, devices, signals
 from jaxlabs.training.trainer import NonFiniteError
 
 
@@ -38,11 +38,12 @@ def run(invocation: Invocation) -> None:
             f"--num_processes: {config.num_processes} is not accepted; a sweep runs in one process"
         )
     devices.start(config.platform)
+    compile_cache.enable(config.data_dir)
     data = lab.load_data(config) if lab.load_data else None
     if data is not None and data.warning:  # the output of the runs is discarded
         print(data.warning, file=sys.stderr)
     task = lab.build_task(config, data.data_spec) if isinstance(lab, Lab) else None
-    with open_run(invocation, config, data, task) as folder:
+    with open_run(invocation, config, data, task) as folder, compile_cache.shared():
         if invocation.axes:  # more values than before, or the same
             folder.write_config(folder.read_config() | {"axes": dict(invocation.axes)})
         runs = []

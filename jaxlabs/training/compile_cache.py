@@ -1,7 +1,8 @@
 """JAX's persistent compilation cache in the data folder: a program is compiled once per machine.
 
-JAX's key covers the program, its versions and flags, but not the processor's instructions and
-number of cores, which compiled programs for CPUs depend on. So each kind of processor has a folder.
+Programs for CPUs depend on the processor's instructions and on the number of threads, so each
+combination has a folder, whatever JAX's own key covers. Loading a program executes it: a folder
+that another user owns or may write is not used.
 """
 
 import contextlib
@@ -9,6 +10,8 @@ import hashlib
 import os
 import pathlib
 import platform
+import stat
+import tempfile
 from collections.abc import Iterator
 
 import jax
@@ -18,10 +21,10 @@ from jaxlabs.config import UserError
 from jaxlabs.data import sources
 
 FOLDER = "compiled"
-"""Folder in the data folder."""
+"""Folder in the data folder, followed by the number of the user."""
 
 MAX_BYTES = 2 * 2**30
-"""Size of the cache of one processor, above which the oldest programs are deleted."""
+"""Size of a folder, above which the oldest programs are deleted at the start of a command."""
 
 SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 """The folder of JAX's cache, and the compile time from which on a program is kept: here any."""
@@ -31,23 +34,33 @@ CPU_INFO = pathlib.Path("/proc/cpuinfo")
 IDENTITY = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU ")
 """Beginnings of the lines of `CPU_INFO` that identify the instructions."""
 
+INTEL = "GenuineIntel"
+"""Processors whose programs XLA may refuse to load (github.com/jax-ml/jax/issues/38445)."""
+
 
 def enable(data_dir: str | os.PathLike[str] | None) -> None:
-    """Uses the cache, in the data folder.
+    """Uses the cache in the data folder, where it is known to work.
 
-    A cache that JAX has already (`JAX_COMPILATION_CACHE_DIR`) is kept; in a folder that cannot be
-    written there is none.
+    There is none for several processes, which need not load the same programs, on Intel's CPUs, and
+    in a folder that cannot be written. A cache that JAX has already (`JAX_COMPILATION_CACHE_DIR`)
+    is kept.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    lines = _identity()
+    refused = jax.default_backend() == "cpu" and any(INTEL in line for line in lines)
+    if jax.config.jax_compilation_cache_dir is not None or jax.process_count() > 1 or refused:
         return
+    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
     try:
-        folder = sources.data_home(data_dir) / FOLDER / processor()
-        folder.mkdir(parents=True, exist_ok=True)
-        _delete_oldest(folder)
+        private = sources.data_home(data_dir) / f"{FOLDER}{user}"
+        folder = private / f"{platform.machine()}-{digest}-{_threads()}-threads"
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        if _is_own(private) and os.access(folder, os.W_OK):
+            _set(os.fspath(folder), 0.0)
     except (OSError, UserError):
         return
-    if os.access(folder, os.W_OK):
-        _set(os.fspath(folder), 0.0)
+    _delete_oldest(folder)
 
 
 @contextlib.contextmanager
@@ -61,23 +74,40 @@ def restored() -> Iterator[None]:
             _set(*before)
 
 
-def processor() -> str:
-    """Returns a name for the kind of processor and the number of its cores that XLA uses."""
-    lines = [platform.processor(), platform.version()]  # the version of macOS names the chip
-    if CPU_INFO.exists():
-        first_core = CPU_INFO.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-        lines = [line for line in first_core if line.startswith(IDENTITY)]
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return f"{platform.machine()}-{_cores()}-{digest[:12]}"
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """Lets the runs of one process share their programs, also where `enable` sets no cache."""
+    if jax.config.jax_compilation_cache_dir is not None:
+        yield
+        return
+    with restored(), tempfile.TemporaryDirectory() as folder:
+        _set(folder, 0.0)
+        yield
 
 
-def _cores() -> str:
+def _identity() -> list[str]:
+    """Returns lines that identify the processor's instructions."""
+    if not CPU_INFO.exists():
+        return [platform.processor(), platform.version()]  # the version of macOS names the chip
+    first_core = CPU_INFO.read_text(encoding="utf-8").split("\n\n")[0]
+    return [line for line in first_core.splitlines() if line.startswith(IDENTITY)]
+
+
+def _threads() -> str:
     """Returns the number of threads that XLA compiles for."""
-    if number := os.environ.get("PJRT_NPROC"):
+    if number := os.environ.get("PJRT_NPROC") or os.environ.get("NPROC"):
         return number
     if hasattr(os, "sched_getaffinity"):
         return str(len(os.sched_getaffinity(0)))
     return str(os.cpu_count())
+
+
+def _is_own(folder: pathlib.Path) -> bool:
+    """Returns whether nobody but this user can write into a folder."""
+    if not hasattr(os, "getuid"):
+        return True
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _set(folder: str | None, min_seconds: float) -> None:
@@ -88,10 +118,14 @@ def _set(folder: str | None, min_seconds: float) -> None:
 
 def _delete_oldest(folder: pathlib.Path) -> None:
     """Deletes the programs that were compiled first until `MAX_BYTES` remain."""
-    files = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in folder.iterdir())
+    files = []
+    for file in folder.glob("*-cache"):
+        with contextlib.suppress(OSError):  # another process may have deleted it
+            files.append((file.stat().st_mtime, file.stat().st_size, file))
     excess = sum(size for _, size, _ in files) - MAX_BYTES
-    for _, size, file in files:
+    for _, size, file in sorted(files):
         if excess <= 0:
             break
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            file.unlink()
         excess -= size

@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import math
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +76,7 @@ class Evaluator:
             return output, jax.lax.with_sharding_constraint(windows, placement.replicated)
 
         self._eval_step, self._devices = eval_step, placement.mesh.size
+        self.cancelled = threading.Event()
         self._batch = jax.jit(
             functools.partial(eval_batch, batch_size=self.batch_size),
             out_shardings=placement.replicated,
@@ -86,10 +89,15 @@ class Evaluator:
         `standard_error`, and `bits_per_byte`, the loss in bits per byte of the targets. The EMA
         parameters are evaluated if the state has them. The random numbers of a loss are the same
         in every evaluation. A set of total weight 0 gives nan.
+
+        Raises:
+          CancelledError: another thread has set `cancelled`.
         """
         self._require_memory(state, examples)
         output, windows = None, []
         for index in range(num_batches(examples, self.batch_size)):
+            if self.cancelled.is_set():
+                raise CancelledError
             batch_output, batch_windows = self._step(state, examples, index)
             output = batch_output if output is None else jax.tree.map(jnp.add, output, batch_output)
             windows.append(batch_windows)
@@ -227,6 +235,10 @@ class RunEvaluation:
     def during_training(self, state: TrainState) -> dict[str, dict[str, float]]:
         """Returns the metrics of the evaluation sets, the monitored one first."""
         return {split: self._evaluator(state, part) for split, part in self._sets.items()}
+
+    def cancel(self) -> None:
+        """Ends an evaluation in another thread after its present batch."""
+        self._evaluator.cancelled.set()
 
     def final(self, state: TrainState) -> dict[str, dict[str, float]]:
         """Returns the metrics of the further sets, and of those that were read in part before."""

@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -289,7 +289,7 @@ class Trainer:
         )
 
     def _start(self, state: TrainState, *, last: bool) -> float | None:
-        """Compiles the steps and prints what the run needs, while a new run is evaluated.
+        """Compiles the steps, prints what the run needs, and evaluates a new run.
 
         Returns the monitored loss of a new run; raises TooLarge if the run does not fit.
         """
@@ -298,17 +298,32 @@ class Trainer:
             return self.evaluate(state) if new else None
         times = -(-self.config.steps // every) - int(state.step) // every + new
         cost = self._evaluation.cost(state, times)
+        # Compilers for accelerators time kernels on the device, which an evaluation would disturb.
+        beside = new and jax.default_backend() == "cpu" and jax.process_count() == 1
+        with self._evaluated_beside(state) if beside else contextlib.nullcontext() as evaluated:
+            self._advance.compile(state)
+            self._progress.print_line(str(needs(state, self._advance.memory, cost)))
+            metrics = evaluated.result() if beside else None
+        return self.evaluate(state, metrics) if new else None
+
+    @contextlib.contextmanager
+    def _evaluated_beside(self, state: TrainState) -> Iterator[Future[Metrics]]:
+        """Evaluates in a thread, which ends early at an error of the body."""
         settings = jax_settings.of_this_thread()
 
         def evaluate() -> Metrics:
+            start = time.perf_counter()
             with jax_settings.applied(settings):
-                return self._evaluation.during_training(state)
+                metrics = self._evaluation.during_training(state)
+            self._evaluation_seconds += time.perf_counter() - start
+            return metrics
 
         with ThreadPoolExecutor(1, "evaluation") as pool:
-            metrics = pool.submit(evaluate) if new else None
-            self._advance.compile(state)
-            self._progress.print_line(str(needs(state, self._advance.memory, cost)))
-            return self.evaluate(state, metrics.result()) if new else None
+            try:
+                yield pool.submit(evaluate)
+            except BaseException:
+                self._evaluation.cancel()
+                raise
 
     def _is_last(self, state: TrainState) -> bool:
         """Returns whether all steps are taken or the optimizer has converged."""

@@ -1,4 +1,4 @@
-"""Which form of an operation runs: by platform, version of jax, dtype and shape.
+"""Which form of an operation runs: by platform, dtype and shape.
 
 The forms for CPUs are the other modules of this package. What each of them gains, on which shapes,
 stands in docs/guides/precision-and-speed.md. Elsewhere the library's own operations run.
@@ -22,8 +22,8 @@ WINOGRAD_ROWS = 4
 MIN_BAND, WINDOWS_IN_BAND = 128, 16
 """Length, and length in windows, from which block-local attention is faster than chunked one."""
 
-MIN_FLASH, MIN_FLASH_WINDOW = 1024, 256
-"""Length and window from which attention in blocks is faster than the other forms for CPUs."""
+MIN_FLASH, MIN_FLASH_WINDOW = 2048, 256
+"""Length, and window of sequences twice as long, from which flash attention is the fastest form."""
 
 MAX_DENSE_KEYS = 2048
 """Keys up to which accelerators keep all scores of a layer for the backward pass."""
@@ -94,6 +94,7 @@ def attention_form(
 
     "cudnn": fused. "dense": all scores at once. "chunked": the scores that a chunk of queries may
     see. "remat": likewise, recomputed in the backward pass. "banded": blocks as long as the window.
+    "flash": blocks with an online softmax, without forward-mode differentiation.
 
     The platform is "cpu", "cuda" or "default"; dtype, length `time` and `head_dim` are those of
     queries, keys and values. `plain` is whether there are neither padding nor segments, no bias and
@@ -105,7 +106,7 @@ def attention_form(
         return "cudnn"
     if platform != "cpu" and time <= MAX_DENSE_KEYS:
         return "dense"
-    wide = window is None or window >= MIN_FLASH_WINDOW
+    wide = window is None or (window >= MIN_FLASH_WINDOW and time >= 2 * MIN_FLASH)
     if platform == "cpu" and plain and causal and wide and time >= MIN_FLASH:
         return "flash"
     if prefer_banded(window, time):

@@ -1,4 +1,4 @@
-"""Causal attention in blocks of queries and keys whose scores fit into the cache.
+"""Flash attention for CPUs: causal, in blocks of queries and keys whose scores fit into the cache.
 
 The softmax is computed with a running maximum and sum (Milakov and Gimelshein 2018, "Online
 normalizer calculation for softmax"), and the backward pass recomputes the scores (Dao et al. 2022,
@@ -20,15 +20,15 @@ from jaxlabs.layers import masks
 from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.matmul import einsum
 
-QUERIES, KEYS = 256, 512
+BLOCK_Q, BLOCK_KV = 256, 512
 """Queries and keys of a block: shorter ones do not fill the matmuls, longer ones not the cache."""
 
 MAX_PARALLEL = 4
 """Most examples x heads whose blocks are computed at once, so that they fit into the cache."""
 
 
-class Rule(NamedTuple):
-    """Which keys a query sees, and the precision of the matmuls; static."""
+class Static(NamedTuple):
+    """Which keys a query sees, and the precision of the matmuls."""
 
     window: int | None  #: see `AttentionMask`
     precision: str  #: see `jaxlabs.layers.matmul`
@@ -54,22 +54,23 @@ def flash_attention(
       precision: of the matmuls, see `jaxlabs.layers.matmul`.
     """
     batch, heads, time, head_dim = query.shape
-    missing = -time % KEYS
+    padding = -time % BLOCK_KV
     examples = _divisor(batch, MAX_PARALLEL)
-    together = _divisor(heads, MAX_PARALLEL // examples)
-    shape = time + missing, head_dim
+    heads_per_group = _divisor(heads, MAX_PARALLEL // examples)
+    shape = time + padding, head_dim
 
-    def groups(x: jax.Array) -> jax.Array:
-        x = jnp.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0)))
-        # The examples of a group are far apart: of a batch that is split, every device has some.
-        x = x.reshape(examples, -1, heads // together, together, *shape)
-        return jnp.moveaxis(x, 0, 2).reshape(-1, examples, together, *shape)
+    def to_groups(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, padding), (0, 0)))
+        # Those of a group are far apart: where a mesh splits them, every device has some.
+        x = x.reshape(examples, -1, heads_per_group, heads // heads_per_group, *shape)
+        return jnp.moveaxis(x, (1, 3), (0, 1)).reshape(-1, examples, heads_per_group, *shape)
 
-    attend = functools.partial(_attend, Rule(mask.window, precision))
-    operands = tuple(map(groups, (query * head_dim**-0.5, key, value)))
+    attend = functools.partial(_attend, Static(mask.window, precision))
+    operands = tuple(map(to_groups, (query * head_dim**-0.5, key, value)))
     output = lax.map(lambda operands: attend(*operands), operands)
-    output = output.reshape(-1, heads // together, examples, together, *shape)
-    return jnp.moveaxis(output, 2, 0).reshape(batch, heads, *shape)[:, :, :time]
+    output = output.reshape(-1, heads // heads_per_group, examples, heads_per_group, *shape)
+    output = jnp.moveaxis(output, (0, 1), (1, 3))
+    return output.reshape(batch, heads, *shape)[:, :, :time]
 
 
 def _divisor(number: int, maximum: int) -> int:
@@ -77,43 +78,50 @@ def _divisor(number: int, maximum: int) -> int:
     return max(size for size in range(1, maximum + 1) if number % size == 0)
 
 
-def _visible_blocks(rule: Rule, time: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of the blocks of queries, in order, and of the keys that they see."""
-    queries, keys = np.meshgrid(np.arange(time // QUERIES), np.arange(time // KEYS), indexing="ij")
-    visible = keys * KEYS < (queries + 1) * QUERIES
-    if rule.window is not None:
-        visible &= queries * QUERIES - (keys + 1) * KEYS < rule.window - 1
-    return queries[visible], keys[visible]
+def _visible_blocks(window: int | None, time: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices `[pairs]` of query blocks, in order, and of the key blocks they see."""
+    i, j = np.meshgrid(np.arange(time // BLOCK_Q), np.arange(time // BLOCK_KV), indexing="ij")
+    visible = j * BLOCK_KV < (i + 1) * BLOCK_Q
+    if window is not None:
+        visible &= i * BLOCK_Q - (j + 1) * BLOCK_KV < window - 1
+    return i[visible], j[visible]
 
 
-def _scores(left: jax.Array, right: jax.Array, distance: jax.Array, rule: Rule) -> jax.Array:
+def _distances(i: jax.Array, j: jax.Array) -> jax.Array:
+    """Returns `query - key` of the positions in a pair of blocks, `[BLOCK_Q, BLOCK_KV]`."""
+    inside = np.subtract.outer(np.arange(BLOCK_Q), np.arange(BLOCK_KV))
+    return i * BLOCK_Q - j * BLOCK_KV + inside
+
+
+def _scores(left: jax.Array, right: jax.Array, distance: jax.Array, static: Static) -> jax.Array:
     """Returns the masked scores `[batch, heads, rows of left, rows of right]`."""
     at_least_float32 = jnp.promote_types(left.dtype, jnp.float32)
-    scores = einsum("bhqd,bhkd->bhqk", left, right, rule.precision, at_least_float32)
-    return jnp.where(masks.visible(distance, rule.window), scores, jnp.finfo(scores.dtype).min)
+    scores = einsum("bhqd,bhkd->bhqk", left, right, static.precision, at_least_float32)
+    return jnp.where(masks.visible(distance, static.window), scores, jnp.finfo(scores.dtype).min)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(rule: Rule, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def _attend(static: Static, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Attends with scaled queries; the time is a multiple of both block sizes."""
-    return _attend_forward(rule, query, key, value)[0]
+    return _attend_forward(static, query, key, value)[0]
 
 
-def _attend_forward(rule: Rule, query: jax.Array, key: jax.Array, value: jax.Array):
-    queries, keys, values = _cut(query, QUERIES), _cut(key, KEYS), _cut(value, KEYS)
+def _attend_forward(static: Static, query: jax.Array, key: jax.Array, value: jax.Array):
+    queries, keys, values = (
+        _to_blocks(query, BLOCK_Q),
+        _to_blocks(key, BLOCK_KV),
+        _to_blocks(value, BLOCK_KV),
+    )
     wide = jnp.promote_types(query.dtype, jnp.float32)
-    statistics = jnp.zeros(queries.shape[:-1], wide)
 
     def add_block(carry, block):
-        maximum, total, sums = carry
-        i, j = block
-        distance = i * QUERIES - j * KEYS + np.subtract.outer(np.arange(QUERIES), np.arange(KEYS))
-        scores = _scores(queries[i], keys[j], distance, rule)
+        (maximum, total, sums), (i, j) = carry, block
+        scores = _scores(queries[i], keys[j], _distances(i, j), static)
         # Of a row that has seen no key yet the weights are 1; the first key makes them 0.
         new_maximum = jnp.maximum(maximum[i], scores.max(-1))
         weights = jnp.exp(scores - new_maximum[..., None])
         decay = jnp.exp(maximum[i] - new_maximum)
-        new_sums = decay[..., None] * sums[i] + _product(weights, values[j], rule)
+        new_sums = decay[..., None] * sums[i] + _product(weights, values[j], static)
         new_total = decay * total[i] + weights.sum(-1)
         return (
             maximum.at[i].set(new_maximum),
@@ -121,65 +129,65 @@ def _attend_forward(rule: Rule, query: jax.Array, key: jax.Array, value: jax.Arr
             sums.at[i].set(new_sums),
         ), None
 
-    start = statistics + jnp.finfo(wide).min, statistics, jnp.zeros(queries.shape, wide)
-    blocks = _visible_blocks(rule, query.shape[2])
+    zeros = jnp.zeros(queries.shape[:-1], wide)
+    start = zeros + jnp.finfo(wide).min, zeros, jnp.zeros(queries.shape, wide)
+    blocks = _visible_blocks(static.window, query.shape[2])
     (maximum, total, sums), _ = lax.scan(add_block, start, blocks)
-    output = _join(sums / total[..., None]).astype(value.dtype)
+    output = _from_blocks(sums / total[..., None]).astype(value.dtype)
+    # Not log(total) + maximum: of large scores the sum would keep few digits of the logarithm.
     return output, (query, key, value, output, maximum, 1 / total)
 
 
-def _attend_backward(rule: Rule, residuals: tuple[jax.Array, ...], gradient: jax.Array):
-    query, key, value, output, maximum, scale = residuals
-    queries, keys, values = _cut(query, QUERIES), _cut(key, KEYS), _cut(value, KEYS)
-    gradients, keys_transposed = _cut(gradient, QUERIES), lax.optimization_barrier(keys.mT)
-    wide = scale.dtype
-    shared = (gradients.astype(wide) * _cut(output, QUERIES).astype(wide)).sum(-1)
+def _attend_backward(static: Static, residuals: tuple[jax.Array, ...], gradient: jax.Array):
+    query, key, value, output, maximum, inverse_total = residuals
+    queries, keys, values = (
+        _to_blocks(query, BLOCK_Q),
+        _to_blocks(key, BLOCK_KV),
+        _to_blocks(value, BLOCK_KV),
+    )
+    gradients, transposed_keys = _to_blocks(gradient, BLOCK_Q), lax.optimization_barrier(keys.mT)
+    wide = inverse_total.dtype
+    delta = (gradients.astype(wide) * _to_blocks(output, BLOCK_Q).astype(wide)).sum(-1)
 
     def add_block(carry, block):
-        of_queries, of_keys, of_values = carry
-        i, j = block
-        distance = i * QUERIES - j * KEYS + np.subtract.outer(np.arange(QUERIES), np.arange(KEYS)).T
-        scores = _scores(keys[j], queries[i], distance, rule)
-        weights = jnp.exp(scores - maximum[i][..., None, :]) * scale[i][..., None, :]
-        of_weights = einsum("bhkd,bhqd->bhkq", values[j], gradients[i], rule.precision, wide)
-        of_scores = weights * (of_weights - shared[i][..., None, :])
-        of_query = _product(keys_transposed[j], of_scores, rule)
+        (dq, dk, dv), (i, j) = carry, block
+        scores = _scores(keys[j], queries[i], _distances(i, j).T, static)
+        weights = jnp.exp(scores - maximum[i][..., None, :]) * inverse_total[i][..., None, :]
+        dw = einsum("bhkd,bhqd->bhkq", values[j], gradients[i], static.precision, wide)
+        ds = weights * (dw - delta[i][..., None, :])
         return (
-            of_queries.at[i].add(of_query),
-            of_keys.at[j].add(_product(of_scores, queries[i], rule)),
-            of_values.at[j].add(_product(weights, gradients[i], rule)),
+            dq.at[i].add(_product(transposed_keys[j], ds, static)),
+            dk.at[j].add(_product(ds, queries[i], static)),
+            dv.at[j].add(_product(weights, gradients[i], static)),
         ), None
 
-    start = (
-        jnp.zeros(queries.mT.shape, wide),
-        jnp.zeros(keys.shape, wide),
-        jnp.zeros(keys.shape, wide),
-    )
-    blocks = _visible_blocks(rule, query.shape[2])
-    (of_queries, of_keys, of_values), _ = lax.scan(add_block, start, blocks)
-    sides = lax.optimization_barrier(of_queries).mT, of_keys, of_values
+    start = tuple(jnp.zeros(shape, wide) for shape in (queries.mT.shape, keys.shape, keys.shape))
+    blocks = _visible_blocks(static.window, query.shape[2])
+    (dq, dk, dv), _ = lax.scan(add_block, start, blocks)
+    dq = lax.optimization_barrier(dq).mT
     return tuple(
-        _join(side).astype(x.dtype) for side, x in zip(sides, (query, key, value), strict=True)
+        _from_blocks(side).astype(x.dtype)
+        for side, x in zip((dq, dk, dv), (query, key, value), strict=True)
     )
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _product(left: jax.Array, right: jax.Array, rule: Rule) -> jax.Array:
+def _product(left: jax.Array, right: jax.Array, static: Static) -> jax.Array:
     """Returns `left [..., m, n]` times `right [..., n, k]`, with operands in the narrower dtype."""
     wide = jnp.promote_types(jnp.promote_types(left.dtype, right.dtype), jnp.float32)
     dtype = min(left.dtype, right.dtype, key=lambda dtype: jnp.finfo(dtype).bits)
     operands = left.astype(dtype), right.astype(dtype)
-    return einsum("bhmn,bhnk->bhmk", *operands, rule.precision, wide)
+    return einsum("bhmn,bhnk->bhmk", *operands, static.precision, wide)
 
 
-def _cut(x: jax.Array, size: int) -> jax.Array:
+def _to_blocks(x: jax.Array, size: int) -> jax.Array:
     """Cuts `x [batch, heads, time, depth]` into `[blocks, batch, heads, size, depth]`."""
     return jnp.moveaxis(x.reshape(*x.shape[:2], -1, size, x.shape[3]), 2, 0)
 
 
-def _join(x: jax.Array) -> jax.Array:
-    """Reverses `_cut`."""
+def _from_blocks(x: jax.Array) -> jax.Array:
+    """Reverses `_to_blocks`."""
     x = jnp.moveaxis(x, 0, 2)
     return x.reshape(*x.shape[:2], -1, x.shape[4])

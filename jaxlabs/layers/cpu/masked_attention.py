@@ -28,7 +28,8 @@ def masked_attention(
     """Returns `dot_product_attention` under `mask`, `[batch, heads, time, head_dim]`.
 
     `jaxlabs.layers.cpu.dispatch.attention_form` chooses the form. Memory is linear in the length
-    beyond 2,048 keys, and on CPUs beyond a few hundred.
+    beyond 2,048 keys, and on CPUs beyond a few hundred. Flash attention has no forward-mode
+    differentiation, on any platform.
 
     Args:
       query: [batch, heads, time, head_dim], after the rotary embedding if there is one.

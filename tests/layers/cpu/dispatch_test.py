@@ -50,10 +50,11 @@ def test_accelerators_keep_all_scores_up_to_two_thousand_keys(platform):
 def test_cpus_skip_masked_scores_at_every_length():
     for time, window, form in [
         (1, None, "chunked"),
-        (1023, None, "chunked"),
-        (1024, None, "flash"),
+        (2047, None, "chunked"),
+        (2048, None, "flash"),
         (1024, 64, "banded"),
         (1024, 65, "chunked"),
+        (4095, 256, "chunked"),
         (4096, 255, "banded"),
         (4096, 256, "flash"),
         (127, 1, "chunked"),

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from jaxlabs.layers.cpu import flash_attention as module
-from jaxlabs.layers.cpu.flash_attention import Rule, flash_attention
+from jaxlabs.layers.cpu.flash_attention import flash_attention
 from jaxlabs.layers.cpu.masked_attention import dense_attention
 from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.training.matmul_flops import matmul_flops
@@ -17,8 +17,8 @@ from jaxlabs.training.matmul_flops import matmul_flops
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(module, "QUERIES", 4)
-    monkeypatch.setattr(module, "KEYS", 8)
+    monkeypatch.setattr(module, "BLOCK_Q", 4)
+    monkeypatch.setattr(module, "BLOCK_KV", 8)
 
 
 def random_heads(*shape, dtype=np.float32):
@@ -95,9 +95,9 @@ def test_bfloat16_rounds_operands_and_keeps_the_softmax_in_float32(dtype, precis
 
 
 def test_blocks_without_visible_scores_are_skipped():
-    queries, keys = module._visible_blocks(Rule(None, "highest"), 16)
+    queries, keys = module._visible_blocks(None, 16)
     assert list(zip(queries, keys, strict=True)) == [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]
-    queries, keys = module._visible_blocks(Rule(2, "highest"), 32)
+    queries, keys = module._visible_blocks(2, 32)
     visible = AttentionMask(window=2).to_array(32)[0, 0].reshape(8, 4, 4, 8).any((1, 3))
     assert list(zip(queries, keys, strict=True)) == list(zip(*np.nonzero(visible), strict=True))
 
@@ -115,3 +115,22 @@ def test_a_split_batch_gives_the_same():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     split = jax.device_put(qkv, NamedSharding(mesh, PartitionSpec("data")))
     chex.assert_trees_all_close(with_gradients(attend, split, target), expected, atol=1e-6)
+
+
+def test_vmap_and_remat_give_the_same():
+    *qkv, target = random_heads(2, 2, 20, 4)
+    attend = lambda *qkv: flash_attention(*qkv, AttentionMask())  # noqa: E731
+    expected = with_gradients(attend, qkv, target)
+    one = lambda *qkv: attend(*(x[None] for x in qkv))[0]  # noqa: E731
+    for form in (jax.vmap(one), jax.checkpoint(attend)):
+        chex.assert_trees_all_close(with_gradients(form, qkv, target), expected, atol=1e-6)
+
+
+def test_blocks_of_the_real_size(monkeypatch):
+    monkeypatch.undo()
+    *qkv, target = random_heads(1, 1, 1100, 8)
+    found, expected = (
+        with_gradients(lambda *qkv, form=form: form(*qkv, AttentionMask()), qkv, target)
+        for form in (flash_attention, dense_attention)
+    )
+    chex.assert_trees_all_close(found, expected, atol=5e-5)

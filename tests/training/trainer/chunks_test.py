@@ -54,7 +54,7 @@ def test_loop_compiles_once_for_chunks_of_different_sizes(resume, make_task, mon
     assert len(traces) == 2  # once for the shapes of the log, once for the executable
 
 
-def test_step_that_does_not_fit_into_memory_is_refused_before_the_first_evaluation(
+def test_step_that_does_not_fit_into_memory_is_refused_before_metrics_are_written(
     resume, monkeypatch
 ):
     result, folder = resume(steps=0, warmup_steps=0)
