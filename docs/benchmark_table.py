@@ -56,9 +56,11 @@ def table(rows: list[Row], precision: str) -> Iterator[tuple[str, ...]]:
             key=lambda peer: peer["seconds"],
             default=None,
         )
-        name = f"{row['suite']}, {row['variant']}: {row['size']}"
+        name = f"{row['suite']}, {row['variant']}"
         if row["suite"] == "start":
-            name = f"start, {row['variant']}, {row['mode']}"
+            name += f", {row['mode']}"
+        elif row["suite"] != "window_attention":
+            name += f": {row['size']}"
         yield (
             name,
             _seconds(row),

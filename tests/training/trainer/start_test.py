@@ -29,7 +29,7 @@ def test_new_run_is_evaluated_while_the_step_compiles(resume, monkeypatch):
     monkeypatch.setattr(Advance, "compile", compile_later)
     monkeypatch.setattr(RunEvaluation, "during_training", recorded)
     with jax.default_matmul_precision("highest"):
-        result, folder = resume(steps=1)
+        result, folder = resume(steps=4)
         assert settings[0] == jax_settings.of_this_thread()
     assert folder.read_metrics()[0]["step"] == 0
     assert result.evaluation_seconds > 0
@@ -51,5 +51,5 @@ def test_error_while_the_step_compiles_ends_the_evaluation(resume, monkeypatch):
     monkeypatch.setattr("jaxlabs.training.evaluation.num_batches", lambda *_: 1000)
     monkeypatch.setattr(Advance, "compile", fails)
     with pytest.raises(RuntimeError, match="too large"):
-        resume(steps=1)
+        resume(steps=4)
     assert len(batches) < 100
