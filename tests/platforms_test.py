@@ -32,6 +32,7 @@ PORTABLE = {
 
 GUARDED = {
     "jaxlabs/benchmark/worker.py": {"os.killpg", "signal.SIGKILL"},
+    "jaxlabs/training/compile_cache.py": {"os.getuid", "os.sched_getaffinity"},
     "jaxlabs/training/hosts.py": {"os.pread", "ctypes.CDLL(None)"},
     "jaxlabs/training/malloc.py": {"ctypes.CDLL(None)"},
     "jaxlabs/training/memory.py": {"ctypes.CDLL(None)"},
