@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -49,7 +50,7 @@ def enable(data_dir: str | os.PathLike[str] | None) -> None:
     refused = jax.default_backend() == "cpu" and any(INTEL in line for line in lines)
     if jax.config.jax_compilation_cache_dir is not None or jax.process_count() > 1 or refused:
         return
-    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
+    user = "" if sys.platform == "win32" else f"-{os.getuid()}"
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
     try:
         private = sources.data_home(data_dir) / f"{FOLDER}{user}"
@@ -104,7 +105,7 @@ def _threads() -> str:
 
 def _is_own(folder: pathlib.Path) -> bool:
     """Returns whether nobody but this user can write into a folder."""
-    if not hasattr(os, "getuid"):
+    if sys.platform == "win32":
         return True
     status = folder.stat()
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
