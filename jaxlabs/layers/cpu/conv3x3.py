@@ -1,7 +1,7 @@
 """3x3 convolutions of images `[batch, height, width, channels]`, as matmuls on CPUs.
 
 XLA's convolution gains little from a second CPU core, and inside a loop, as in a training step, its
-gradients take 16 to 70 times as long (jax 0.10 and 0.12, docs/kernel_times.py).
+gradients take 16 to 100 times as long (jax 0.10 and 0.12, docs/kernel_times.py).
 """
 
 import functools
