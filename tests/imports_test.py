@@ -103,7 +103,7 @@ LAZY_MODULES = {
     "jaxlabs.__main__": {"jaxlabs.commands"},
     "jaxlabs.analysis.feature_extractor": {
         "jaxlabs.training.checkpoints",
-        "jaxlabs.training.trainer",
+        "jaxlabs.training.initial_state",
     },
     "jaxlabs.benchmark.worker": {"jaxlabs.training.jax_settings"},
     "jaxlabs.commands": {"jaxlabs.runner.cli"},

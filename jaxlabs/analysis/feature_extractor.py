@@ -86,7 +86,7 @@ def restore_feature_extractor(path: str, dataset: Mapping[str, Any]) -> FeatureE
     task = Task(model, init, image_classifier.loss, image_classifier.train_step)
     # These need Orbax, which the help of `ddpm` and `autoencoder` does not.
     from jaxlabs.training.checkpoints import Checkpoints
-    from jaxlabs.training.trainer import inference_state
+    from jaxlabs.training.initial_state import inference_state
 
     with Checkpoints(folder.checkpoints, run.keep_checkpoints, read_only=True) as checkpoints:
         checkpoints.require_run(RunConfig, config)

@@ -24,6 +24,7 @@ from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.models import transformer_lm
 from jaxlabs.training import devices
 from jaxlabs.training.advance import Advance, step_inputs
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.matmul_flops import matmul_flops
 from jaxlabs.training.precision import (
     DTYPE_SETTING,
@@ -34,7 +35,6 @@ from jaxlabs.training.precision import (
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
-from jaxlabs.training.trainer import initial_state
 
 BuildTask = Callable[[Any, Mapping[str, Any]], Task]
 

@@ -15,8 +15,8 @@ from jaxlabs.runner.check_result import Skipped
 from jaxlabs.runner.check_setup import Setup
 from jaxlabs.training import devices
 from jaxlabs.training.checks import Failed
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.state import TrainState
-from jaxlabs.training.trainer import initial_state
 
 LIBRARIES = tuple(str(pathlib.Path(module.__file__).parent) for module in (jax, np))
 """Folders whose lines are not those of a sampler."""

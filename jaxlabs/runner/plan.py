@@ -20,11 +20,12 @@ from jaxlabs.training.advance import build_multi_step, flops_per_step
 from jaxlabs.training.capacity import ProgramMemory, program_memory
 from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
+from jaxlabs.training.initial_state import abstract_state
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.sharding import bytes_per_device, parse_mesh
 from jaxlabs.training.state import count_parameters
 from jaxlabs.training.task import Task, require_trainable
-from jaxlabs.training.trainer import abstract_state, require_divides
+from jaxlabs.training.trainer import require_divides
 
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options of the compiler for CPUs: code is not optimized, which leaves the buffers as they are."""

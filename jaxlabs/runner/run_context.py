@@ -17,6 +17,7 @@ from jaxlabs.runner.lab import Invocation, StudyData
 from jaxlabs.training import compile_cache, device_settings, devices, eval_budget, precision
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import MeshSharding
+from jaxlabs.training.initial_state import inference_state
 from jaxlabs.training.jax_settings import require_same_compiler_flags
 from jaxlabs.training.lr_finder import require_rate
 from jaxlabs.training.metric_writer import require_tracker
@@ -31,7 +32,7 @@ from jaxlabs.training.run_config import (
 )
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task, require_own_settings, require_trainable
-from jaxlabs.training.trainer import inference_state, require_divides
+from jaxlabs.training.trainer import require_divides
 
 DATA_FILES = ("dataset", "tokenizer")
 """Settings that name files, which may have been moved since a run was trained."""

@@ -6,9 +6,9 @@ from jaxlabs.config import UserError
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import MeshSharding
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task, build_task_optimizer, is_full_batch, optimizer_name
-from jaxlabs.training.trainer import initial_state
 
 MIN_RATIO, MAX_RATIO = 1e-3, 1e2
 """The range, relative to the configured learning rate."""

@@ -9,11 +9,11 @@ from jaxlabs.training.advance import MAX_SKIPPED, Advance, step_inputs
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import accumulate_gradients
 from jaxlabs.training.task import Task
-from jaxlabs.training.trainer import initial_state
 
 
 def replay(

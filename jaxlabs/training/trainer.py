@@ -10,29 +10,27 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from jaxlabs import keys
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder, Sample
-from jaxlabs.training import capacity, jax_settings, signals
+from jaxlabs.training import jax_settings, signals
 from jaxlabs.training.advance import MAX_SKIPPED, Advance
 from jaxlabs.training.callbacks import call_back
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import MeshSharding, is_main_process, state_to_host, sync_hosts
 from jaxlabs.training.evaluation import RunEvaluation
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.metric_writer import MetricsWriter, Progress, losses_of
 from jaxlabs.training.needs import needs
 from jaxlabs.training.optimizer_config import divergence_flags
 from jaxlabs.training.optimizers import has_plateaued
-from jaxlabs.training.pretrained import Weights, describe, load_weights, merge
+from jaxlabs.training.pretrained import Weights, describe, load_weights
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.schedules import build_schedule, lr_at
-from jaxlabs.training.sharding import bytes_per_device
-from jaxlabs.training.state import TrainState, create_state
+from jaxlabs.training.state import TrainState
 from jaxlabs.training.step import nonfinite_names
-from jaxlabs.training.task import Callback, Task, build_task_optimizer, require_trainable
+from jaxlabs.training.task import Callback, Task, require_trainable
 
 Metrics = dict[str, dict[str, float]]
 """Metrics of an evaluation, by split."""
@@ -77,86 +75,6 @@ class TrainResult:
     final_metrics: dict[str, float]
     evaluated: dict[str, dict[str, int]]
     flops_per_step: float | None
-
-
-def initial_state(
-    task: Task,
-    config: RunConfig,
-    placement: MeshSharding,
-    tx: optax.GradientTransformation | None = None,
-    weights: Mapping[str, np.ndarray] | None = None,
-) -> TrainState:
-    """Returns the state at step 0, split over the mesh by `training.sharding`.
-
-    Args:
-      task: the lab's model.
-      config: the run's settings.
-      placement: the mesh.
-      tx: the optimizer; None: that of the task or of the settings.
-      weights: parameters to start from, by dotted name; None: those of `--init_from`.
-
-    Raises:
-      TooLarge: it does not fit into memory.
-    """
-    if weights is None:
-        weights = {} if config.init_from is None else load_weights(config.init_from).arrays
-    create = _state_creator(task, config, placement, tx)
-    arguments = np.uint32(config.seed), dict(weights)
-    abstract = _abstract(create, placement, *arguments)
-    needed = bytes_per_device(abstract)
-    capacity.require(needed, "the state (parameters, optimizer state, EMA)")
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(create, out_shardings=shardings)(*arguments)
-
-
-def abstract_state(task: Task, config: RunConfig, placement: MeshSharding) -> TrainState:
-    """Returns the shapes and shardings of the state; see `initial_state`."""
-    create = _state_creator(task, config, placement, None)
-    return _abstract(create, placement, np.uint32(config.seed), {})
-
-
-def _abstract(
-    create: Callable[..., TrainState], placement: MeshSharding, *arguments: Any
-) -> TrainState:
-    """Returns the shapes and shardings of `create(*arguments)`."""
-    shapes = jax.eval_shape(create, *arguments)
-    return jax.tree.map(
-        lambda leaf, split: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split),
-        shapes,
-        placement.state_shardings(shapes),
-    )
-
-
-def _state_creator(
-    task: Task,
-    config: RunConfig,
-    placement: MeshSharding,
-    tx: optax.GradientTransformation | None,
-) -> Callable[[jax.Array, Mapping[str, np.ndarray]], TrainState]:
-    """Returns `create(seed, weights) -> state`; see `initial_state`."""
-    settings, mesh = config.optimization, placement.mesh if placement.splits_state else None
-    if tx is None:
-        tx = build_task_optimizer(task, config)
-
-    def create(seed, weights):
-        variables = task.init(keys.stream(seed, "init"))
-        return create_state(
-            task.model,
-            variables | {"params": merge(variables["params"], weights)},
-            tx,
-            ema_decay=settings.ema_decay,
-            grad_accum_steps=settings.grad_accum_steps,
-            carry=task.init_carry(config.batch_size),
-            freeze=settings.freeze,
-            mesh=mesh,
-        )
-
-    return create
-
-
-def inference_state(task: Task, config: RunConfig, placement: MeshSharding) -> TrainState:
-    """Returns a state without an optimizer, into which any checkpoint of the model is restored."""
-    return initial_state(task, config, placement, optax.identity(), weights={})
 
 
 def require_divides(config: RunConfig, placement: MeshSharding) -> None:

@@ -26,9 +26,9 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.training import devices, precision
 from jaxlabs.training.advance import build_multi_step
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.param_labels import DECAYED, HIDDEN, label_params
 from jaxlabs.training.state import leaf_names
-from jaxlabs.training.trainer import initial_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables", "quickly_compiled")
 

@@ -9,7 +9,7 @@ from jaxlabs.labs.sparse_autoencoder.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli, modes
 from jaxlabs.training.devices import data_parallel
-from jaxlabs.training.trainer import inference_state
+from jaxlabs.training.initial_state import inference_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 

@@ -13,8 +13,8 @@ from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.runner import cli, plan
 from jaxlabs.training import device_settings, devices
 from jaxlabs.training.advance import Advance
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.matmul_flops import matmul_flops
-from jaxlabs.training.trainer import initial_state
 
 MESH = "fsdp:2,tensor:2"
 EMBED_DIM, MLP_DIM = 16, 16

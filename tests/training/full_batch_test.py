@@ -19,12 +19,12 @@ from jaxlabs.runner.lab import Lab
 from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.full_batch import build_full_batch_step
+from jaxlabs.training.initial_state import inference_state
 from jaxlabs.training.optimizers import lbfgs
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import create_state
 from jaxlabs.training.step import build_train_step, nonfinite_names
 from jaxlabs.training.task import Task
-from jaxlabs.training.trainer import inference_state
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -17,9 +17,9 @@ from jaxlabs import labs
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.advance import Advance, step_inputs
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import accumulate_gradients
-from jaxlabs.training.trainer import initial_state
 
 STEPS = 10
 

@@ -6,9 +6,10 @@ import pytest
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.replay import replay
 from jaxlabs.training.state import leaf_names
-from jaxlabs.training.trainer import Trainer, initial_state
+from jaxlabs.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from jaxlabs.benchmark.worker import Work
 from jaxlabs.data.batches import Examples, batch_at
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.training import devices
+from jaxlabs.training.initial_state import inference_state
 from jaxlabs.training.precision import STRICT, with_precision
 from jaxlabs.training.state import TrainState
 from jaxlabs.training.task import Task
-from jaxlabs.training.trainer import inference_state
 
 
 def full_batch_training(setup: Setup, load_data: Callable[[Any], DataModule]) -> Work:

@@ -9,9 +9,9 @@ from jaxlabs.benchmark.peers.scipy_solver import solve
 from jaxlabs.data.batches import Examples
 from jaxlabs.losses.loss_output import LossOutput
 from jaxlabs.training.devices import data_parallel
+from jaxlabs.training.initial_state import inference_state
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task
-from jaxlabs.training.trainer import inference_state
 
 COUNT, SIZE, DECAY = 40, 6, 0.01
 X = np.random.default_rng(0).normal(size=(COUNT, SIZE)).astype(np.float32)

@@ -19,7 +19,7 @@ from jaxlabs.data.natural_images import patch_data
 from jaxlabs.labs.sparse_autoencoder.lab import LAB, build_task
 from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import data_parallel
-from jaxlabs.training.trainer import initial_state
+from jaxlabs.training.initial_state import initial_state
 
 ROUNDS = 3
 STEPS = int(os.environ.get("JAXLABS_BENCHMARK_STEPS", "400"))

@@ -13,7 +13,7 @@ from jaxlabs.data.windows import token_stream
 from jaxlabs.labs.gpt.lab import LAB, build_task
 from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import data_parallel
-from jaxlabs.training.trainer import initial_state
+from jaxlabs.training.initial_state import initial_state
 
 ROUNDS = 3
 

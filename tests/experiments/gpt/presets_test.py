@@ -11,8 +11,8 @@ from jaxlabs.data.tokenizers import CharTokenizer
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.gpt.lab import LAB, PRESETS, GPTRunConfig
 from jaxlabs.training import devices
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.state import count_parameters
-from jaxlabs.training.trainer import initial_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 

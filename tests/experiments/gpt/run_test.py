@@ -19,8 +19,8 @@ from jaxlabs.run_folder.files import SEPARATOR
 from jaxlabs.runner import cli
 from jaxlabs.training import devices
 from jaxlabs.training.checkpoints import Checkpoints
+from jaxlabs.training.initial_state import initial_state
 from jaxlabs.training.state import count_parameters
-from jaxlabs.training.trainer import initial_state
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
