@@ -9,6 +9,7 @@ scores transposed, `[key, query]`: then none of its products is of that kind.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ BLOCK_Q, BLOCK_KV = 256, 512
 """Queries and keys of a block: shorter ones do not fill the matmuls, longer ones not the cache."""
 
 MAX_PARALLEL = 4
-"""Most examples x heads whose blocks are computed at once, so that they fit into the cache."""
+"""Most examples x heads of a device whose blocks are computed at once, to fit into the cache."""
 
 
 class Static(NamedTuple):
@@ -55,13 +56,14 @@ def flash_attention(
     """
     batch, heads, time, head_dim = query.shape
     padding = -time % BLOCK_KV
-    examples = _divisor(batch, MAX_PARALLEL)
-    heads_per_group = _divisor(heads, MAX_PARALLEL // examples)
+    devices = jax.device_count()
+    examples = _group_size(batch, devices, MAX_PARALLEL * devices)
+    heads_per_group = _group_size(heads, devices, MAX_PARALLEL * devices // examples)
     shape = time + padding, head_dim
 
     def to_groups(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), (0, 0), (0, padding), (0, 0)))
-        # Those of a group are far apart: where a mesh splits them, every device has some.
+        # Those of a group are far apart, so that every device of a mesh has some.
         x = x.reshape(examples, -1, heads_per_group, heads // heads_per_group, *shape)
         return jnp.moveaxis(x, (1, 3), (0, 1)).reshape(-1, examples, heads_per_group, *shape)
 
@@ -73,9 +75,15 @@ def flash_attention(
     return output.reshape(batch, heads, *shape)[:, :, :time]
 
 
-def _divisor(number: int, maximum: int) -> int:
-    """Returns the largest divisor of a number up to `maximum`."""
-    return max(size for size in range(1, maximum + 1) if number % size == 0)
+def _group_size(number: int, devices: int, maximum: int) -> int:
+    """Returns the largest divisor of a number up to `maximum` that any mesh splits evenly.
+
+    Every device computes a part of each group: a mesh axis whose size divides the number divides
+    its greatest common divisor with the number of devices. That is returned if it is larger.
+    """
+    smallest = math.gcd(number, devices)
+    sizes = range(smallest, max(smallest, maximum) + 1, smallest)
+    return max(size for size in sizes if number % size == 0)
 
 
 def _visible_blocks(window: int | None, time: int) -> tuple[np.ndarray, np.ndarray]:

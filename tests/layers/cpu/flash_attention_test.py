@@ -1,5 +1,7 @@
 """Attention in blocks equals attention by its definition, in value and gradient."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -115,6 +117,29 @@ def test_a_split_batch_gives_the_same():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     split = jax.device_put(qkv, NamedSharding(mesh, PartitionSpec("data")))
     chex.assert_trees_all_close(with_gradients(attend, split, target), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("axes", "batch", "heads"),
+    [
+        ((4, 1), 4, 2),
+        ((4, 1), 12, 3),
+        ((2, 2), 2, 2),
+        ((2, 2), 6, 10),
+        ((1, 4), 1, 4),
+        ((1, 2), 3, 6),
+    ],
+)
+def test_devices_of_a_mesh_exchange_nothing(axes, batch, heads):
+    devices = jax.devices()[: axes[0] * axes[1]]
+    mesh = jax.make_mesh(axes, ("data", "tensor"), devices=devices, axis_types=(AxisType.Auto,) * 2)
+    split = NamedSharding(mesh, PartitionSpec("data", "tensor"))
+    qkv = [jax.ShapeDtypeStruct((batch, heads, 20, 4), np.float32, sharding=split)] * 3
+    attend = lambda *qkv: jax.vjp(  # noqa: E731
+        lambda *qkv: flash_attention(*qkv, AttentionMask()), *qkv
+    )[1](qkv[0])
+    program = jax.jit(attend, out_shardings=split).lower(*qkv).compile().as_text()
+    assert not re.search("all-gather|all-reduce|all-to-all|collective-permute", program)
 
 
 def test_vmap_and_remat_give_the_same():
