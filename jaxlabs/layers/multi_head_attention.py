@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from jaxlabs.layers import positions
 from jaxlabs.layers.attention import attention_output
+from jaxlabs.layers.cpu import dispatch
 from jaxlabs.layers.cpu.masked_attention import masked_attention
 from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.dtypes import cast
@@ -135,21 +136,31 @@ class MultiHeadAttention(nn.Module):
     def _project_heads(self, x: jax.Array, *which: int) -> list[jax.Array]:
         """Returns some of query (0), key (1) and value (2), each `[batch, heads, time, head_dim]`.
 
-        One matmul for all of them: the kernels are concatenated at run time, since the optimizer
-        needs three matrices.
+        On CPUs one matmul for all of them: the kernels are concatenated at run time, since the
+        optimizer needs three matrices. Elsewhere one each, so that a mesh can split the heads.
         """
-        kernel = jnp.concatenate([self.kernels[index] for index in which], axis=1)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        y = keep_linear(matmul(x, kernel, self.precision))
+        kernels = [self.kernels[index] for index in which]
+        x, *kernels = nn.dtypes.promote_dtype(x, *kernels, dtype=self.dtype)
+        y = dispatch.by_platform(x, kernels, cpu=self._joined, default=self._separate)
+        y = keep_linear(y)  # [batch, time, which, embed_dim]
         if self.qkv_bias:
-            bias = jnp.concatenate([self.biases[index] for index in which])
-            y = y + cast(bias, self.dtype)[None, None, :]
-        heads = y.reshape(*x.shape[:2], len(which) * self.num_heads, -1).swapaxes(1, 2)
-        split = jnp.split(heads, len(which), axis=1)
+            bias = jnp.stack([self.biases[index] for index in which])
+            y = y + cast(bias, self.dtype)[None, None]
+        shape = *x.shape[:2], self.num_heads, self.embed_dim // self.num_heads
+        split = [y[:, :, index].reshape(shape).swapaxes(1, 2) for index in range(len(which))]
         if self.qk_norm:
             normed = zip(which, split, strict=True)
             split = [self.head_norm(each) if index < 2 else each for index, each in normed]
         return split
+
+    def _joined(self, x: jax.Array, kernels: list[jax.Array]) -> jax.Array:
+        """Returns the products `[batch, time, kernels, embed_dim]`, by one matmul."""
+        y = matmul(x, jnp.concatenate(kernels, axis=1), self.precision)
+        return y.reshape(*x.shape[:2], len(kernels), -1)
+
+    def _separate(self, x: jax.Array, kernels: list[jax.Array]) -> jax.Array:
+        """Returns the same by a matmul for each kernel."""
+        return jnp.stack([matmul(x, kernel, self.precision) for kernel in kernels], axis=2)
 
     def _attend(
         self, query: jax.Array, kv: KVCache, mask: Mask, keys: jax.Array | None, offset: Any = 0

@@ -19,7 +19,15 @@ from jaxlabs.layers.dropout import Dropout
 from jaxlabs.layers.dtypes import at_least_float32, cast, output_precision
 from jaxlabs.layers.initializers import Initializer, uniform_init
 from jaxlabs.layers.matmul import matmul
-from jaxlabs.layers.rnn_cells import CELLS, State, Trace, cell_step, scan_cell
+from jaxlabs.layers.rnn_cells import (
+    CELLS,
+    State,
+    Trace,
+    cell_step,
+    from_rows,
+    scan_cell,
+    to_rows,
+)
 
 RECURRENT_INITS = ("uniform", "orthogonal")
 
@@ -117,8 +125,9 @@ class RecurrentLayer(nn.Module):
         return cell_step(self.cell, self.matmul_precision, *operands)[0]
 
     def project_inputs(self, x: jax.Array) -> jax.Array:
-        """Returns the input's part of all gates, `[..., gates * hidden_size]`."""
-        return matmul(x, self.input_kernel, self.matmul_precision) + self.bias[None, None, :]
+        """Returns the part of `x [time, batch, features]` in all gates, `[..., gates * hidden]`."""
+        gates = matmul(to_rows(x), self.input_kernel, self.matmul_precision)
+        return from_rows(gates, len(x)) + self.bias[None, None, :]
 
 
 class Recurrent(nn.Module):

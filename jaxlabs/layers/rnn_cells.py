@@ -16,6 +16,7 @@ are grouped by gate in the order of `CELLS[...].gates`, which is PyTorch's.
 These functions are time-major, as `jax.lax.scan` is; `jaxlabs.layers.rnn.Recurrent` is batch-major.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,6 +42,25 @@ class Cell(NamedTuple):
     state: tuple[str, ...]  #: names of the arrays in the state
     #: `(input_gates, hidden_gates, state) -> (state, gates)`; see `rnn_forward`
     forward: Callable[[jax.Array, jax.Array, State], tuple[State, Gates]]
+
+
+def to_rows(x: jax.Array) -> jax.Array:
+    """Flattens `x [time, batch, features]` to `[rows, features]`, the operand of one matmul.
+
+    A mesh that splits the batch splits the rows: those of a device follow each other.
+    """
+    time, batch, features = x.shape
+    parts = math.gcd(batch, jax.device_count())
+    x = x.reshape(time, parts, batch // parts, features).swapaxes(0, 1)
+    return x.reshape(time * batch, features)
+
+
+def from_rows(rows: jax.Array, time: int) -> jax.Array:
+    """Reverses `to_rows`: returns `[time, batch, features]`."""
+    batch, features = len(rows) // time, rows.shape[1]
+    parts = math.gcd(batch, jax.device_count())
+    x = rows.reshape(parts, time, batch // parts, features).swapaxes(0, 1)
+    return x.reshape(time, batch, features)
 
 
 def rnn_forward(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxlabs.layers.cpu.matmul import kernel_gradient
 from jaxlabs.layers.matmul import matmul
-from jaxlabs.layers.rnn_cells import Gates, State, by_gate, cell_step, where_valid
+from jaxlabs.layers.rnn_cells import Gates, State, by_gate, cell_step, to_rows, where_valid
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -65,8 +65,8 @@ def _rnn_scan_backward(cell, reverse, precision, residuals, gradients):
     d_h, d_last = gradients
     inputs = (d_h, states, prev_state, gates, mask)
     d_initial, d_input_gates = jax.lax.scan(backward_step, d_last, inputs, reverse=not reverse)
-    rows = to_hidden_gates(d_input_gates, gates).reshape(-1, kernel.shape[1])
-    d_kernel = kernel_gradient(prev_state[0], rows, precision)
+    rows = to_rows(to_hidden_gates(d_input_gates, gates))
+    d_kernel = kernel_gradient(to_rows(prev_state[0]), rows, precision)
     d_bias = None if bias is None else rows.sum(0)
     return d_input_gates, d_kernel, d_bias, d_initial, None
 
