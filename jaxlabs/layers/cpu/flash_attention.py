@@ -67,9 +67,8 @@ def flash_attention(
         x = x.reshape(examples, -1, heads_per_group, heads // heads_per_group, *shape)
         return jnp.moveaxis(x, (1, 3), (0, 1)).reshape(-1, examples, heads_per_group, *shape)
 
-    attend = functools.partial(_attend, Static(mask.window, precision))
-    operands = tuple(map(to_groups, (query * head_dim**-0.5, key, value)))
-    output = lax.map(lambda operands: attend(*operands), operands)
+    operands = map(to_groups, (query * head_dim**-0.5, key, value))
+    output = _attend(Static(mask.window, precision), *operands)
     output = output.reshape(-1, heads // heads_per_group, examples, heads_per_group, *shape)
     output = jnp.moveaxis(output, (0, 1), (1, 3))
     return output.reshape(batch, heads, *shape)[:, :, :time]
@@ -95,10 +94,9 @@ def _visible_blocks(window: int | None, time: int) -> tuple[np.ndarray, np.ndarr
     return i[visible], j[visible]
 
 
-def _distances(i: jax.Array, j: jax.Array) -> jax.Array:
-    """Returns `query - key` of the positions in a pair of blocks, `[BLOCK_Q, BLOCK_KV]`."""
-    inside = np.subtract.outer(np.arange(BLOCK_Q), np.arange(BLOCK_KV))
-    return i * BLOCK_Q - j * BLOCK_KV + inside
+def _positions(i: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the positions of a block's queries, `[BLOCK_Q]`, and keys, `[BLOCK_KV]`."""
+    return i * BLOCK_Q + jnp.arange(BLOCK_Q), j * BLOCK_KV + jnp.arange(BLOCK_KV)
 
 
 def _scores(left: jax.Array, right: jax.Array, distance: jax.Array, static: Static) -> jax.Array:
@@ -110,11 +108,28 @@ def _scores(left: jax.Array, right: jax.Array, distance: jax.Array, static: Stat
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(static: Static, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Attends with scaled queries; the time is a multiple of both block sizes."""
+    """Attends with scaled queries, group by group; the time is a multiple of both block sizes."""
     return _attend_forward(static, query, key, value)[0]
 
 
-def _attend_forward(static: Static, query: jax.Array, key: jax.Array, value: jax.Array):
+def _attend_forward(static: Static, *operands: jax.Array):
+    # The loop over groups is not differentiated: JAX would keep the masks of all blocks.
+    output, *statistics = lax.map(lambda group: _attend_group(static, *group), operands)
+    return output, (*operands, output, *statistics)
+
+
+def _attend_backward(static: Static, residuals: tuple[jax.Array, ...], gradient: jax.Array):
+    groups = *residuals, gradient
+    return lax.map(lambda group: _group_gradients(static, *group), groups)
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _attend_group(
+    static: Static, query: jax.Array, key: jax.Array, value: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the output of a group, and the maximum and inverse sum of each query's softmax."""
     queries, keys, values = (
         _to_blocks(query, BLOCK_Q),
         _to_blocks(key, BLOCK_KV),
@@ -124,7 +139,8 @@ def _attend_forward(static: Static, query: jax.Array, key: jax.Array, value: jax
 
     def add_block(carry, block):
         (maximum, total, sums), (i, j) = carry, block
-        scores = _scores(queries[i], keys[j], _distances(i, j), static)
+        q, k = _positions(i, j)
+        scores = _scores(queries[i], keys[j], q[:, None] - k[None], static)
         # Of a row that has seen no key yet the weights are 1; the first key makes them 0.
         new_maximum = jnp.maximum(maximum[i], scores.max(-1))
         weights = jnp.exp(scores - new_maximum[..., None])
@@ -143,11 +159,20 @@ def _attend_forward(static: Static, query: jax.Array, key: jax.Array, value: jax
     (maximum, total, sums), _ = lax.scan(add_block, start, blocks)
     output = _from_blocks(sums / total[..., None]).astype(value.dtype)
     # Not log(total) + maximum: of large scores the sum would keep few digits of the logarithm.
-    return output, (query, key, value, output, maximum, 1 / total)
+    return output, maximum, 1 / total
 
 
-def _attend_backward(static: Static, residuals: tuple[jax.Array, ...], gradient: jax.Array):
-    query, key, value, output, maximum, inverse_total = residuals
+def _group_gradients(
+    static: Static,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    output: jax.Array,
+    maximum: jax.Array,
+    inverse_total: jax.Array,
+    gradient: jax.Array,
+) -> tuple[jax.Array, ...]:
+    """Returns the gradients of the query, key and value of a group."""
     queries, keys, values = (
         _to_blocks(query, BLOCK_Q),
         _to_blocks(key, BLOCK_KV),
@@ -159,7 +184,8 @@ def _attend_backward(static: Static, residuals: tuple[jax.Array, ...], gradient:
 
     def add_block(carry, block):
         (dq, dk, dv), (i, j) = carry, block
-        scores = _scores(keys[j], queries[i], _distances(i, j).T, static)
+        q, k = _positions(i, j)
+        scores = _scores(keys[j], queries[i], q[None] - k[:, None], static)
         weights = jnp.exp(scores - maximum[i][..., None, :]) * inverse_total[i][..., None, :]
         dw = einsum("bhkd,bhqd->bhkq", values[j], gradients[i], static.precision, wide)
         ds = weights * (dw - delta[i][..., None, :])
@@ -177,9 +203,6 @@ def _attend_backward(static: Static, residuals: tuple[jax.Array, ...], gradient:
         _from_blocks(side).astype(x.dtype)
         for side, x in zip((dq, dk, dv), (query, key, value), strict=True)
     )
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
 
 
 def _product(left: jax.Array, right: jax.Array, static: Static) -> jax.Array:

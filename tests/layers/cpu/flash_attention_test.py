@@ -104,6 +104,17 @@ def test_blocks_without_visible_scores_are_skipped():
     assert list(zip(queries, keys, strict=True)) == list(zip(*np.nonzero(visible), strict=True))
 
 
+def test_no_mask_of_all_blocks_is_kept_for_the_gradient():
+    *qkv, _ = random_heads(32, 1, 64, 4)  # two groups
+    attend = lambda *qkv: flash_attention(*qkv, AttentionMask()).sum()  # noqa: E731
+    program = jax.jit(jax.grad(attend)).lower(*qkv).as_text()
+    blocks = len(module._visible_blocks(None, 64)[0])
+    assert f"tensor<{blocks}x" in program  # their indices
+    masks = re.findall(r"tensor<([0-9x]+)xi1>", program)
+    assert masks
+    assert not [shape for shape in masks if shape.startswith(f"{blocks}x")]
+
+
 def test_operations_are_counted():
     qkv = random_heads(1, 1, 16, 4)[:3]
     flops = matmul_flops(lambda *qkv: flash_attention(*qkv, AttentionMask()), *qkv)
