@@ -141,8 +141,9 @@ class MultiHeadAttention(nn.Module):
         """
         kernels = [self.kernels[index] for index in which]
         x, *kernels = nn.dtypes.promote_dtype(x, *kernels, dtype=self.dtype)
-        y = dispatch.by_platform(x, kernels, cpu=self._joined, default=self._separate)
-        y = keep_linear(y)  # [batch, time, which, embed_dim]
+        forms = {"cpu": joined_projections, "default": separate_projections}
+        forms = {name: functools.partial(form, self.precision) for name, form in forms.items()}
+        y = keep_linear(dispatch.by_platform(x, *kernels, **forms))
         if self.qkv_bias:
             bias = jnp.stack([self.biases[index] for index in which])
             y = y + cast(bias, self.dtype)[None, None]
@@ -152,15 +153,6 @@ class MultiHeadAttention(nn.Module):
             normed = zip(which, split, strict=True)
             split = [self.head_norm(each) if index < 2 else each for index, each in normed]
         return split
-
-    def _joined(self, x: jax.Array, kernels: list[jax.Array]) -> jax.Array:
-        """Returns the products `[batch, time, kernels, embed_dim]`, by one matmul."""
-        y = matmul(x, jnp.concatenate(kernels, axis=1), self.precision)
-        return y.reshape(*x.shape[:2], len(kernels), -1)
-
-    def _separate(self, x: jax.Array, kernels: list[jax.Array]) -> jax.Array:
-        """Returns the same by a matmul for each kernel."""
-        return jnp.stack([matmul(x, kernel, self.precision) for kernel in kernels], axis=2)
 
     def _attend(
         self, query: jax.Array, kv: KVCache, mask: Mask, keys: jax.Array | None, offset: Any = 0
@@ -185,3 +177,14 @@ class MultiHeadAttention(nn.Module):
             self.sow("intermediates", "scores", attention.scores)
             heads = attention.output
         return self.out(heads.swapaxes(1, 2).reshape(batch, time, self.embed_dim))
+
+
+def joined_projections(precision: str, x: jax.Array, *kernels: jax.Array) -> jax.Array:
+    """Returns `[batch, time, kernels, embed_dim]` by one matmul; not splittable by heads."""
+    y = matmul(x, jnp.concatenate(kernels, axis=1), precision)
+    return y.reshape(*x.shape[:2], len(kernels), kernels[0].shape[1])
+
+
+def separate_projections(precision: str, x: jax.Array, *kernels: jax.Array) -> jax.Array:
+    """Returns `[batch, time, kernels, embed_dim]` by a matmul per kernel."""
+    return jnp.stack([matmul(x, kernel, precision) for kernel in kernels], axis=2)

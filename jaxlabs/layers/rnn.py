@@ -127,7 +127,7 @@ class RecurrentLayer(nn.Module):
     def project_inputs(self, x: jax.Array) -> jax.Array:
         """Returns the part of `x [time, batch, features]` in all gates, `[..., gates * hidden]`."""
         gates = matmul(to_rows(x), self.input_kernel, self.matmul_precision)
-        return from_rows(gates, len(x)) + self.bias[None, None, :]
+        return from_rows(gates, *x.shape[:2]) + self.bias[None, None, :]
 
 
 class Recurrent(nn.Module):

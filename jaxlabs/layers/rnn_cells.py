@@ -47,7 +47,7 @@ class Cell(NamedTuple):
 def to_rows(x: jax.Array) -> jax.Array:
     """Flattens `x [time, batch, features]` to `[rows, features]`, the operand of one matmul.
 
-    A mesh that splits the batch splits the rows: those of a device follow each other.
+    Each device's rows are contiguous, so that a mesh that splits the batch splits the rows.
     """
     time, batch, features = x.shape
     parts = math.gcd(batch, jax.device_count())
@@ -55,12 +55,11 @@ def to_rows(x: jax.Array) -> jax.Array:
     return x.reshape(time * batch, features)
 
 
-def from_rows(rows: jax.Array, time: int) -> jax.Array:
+def from_rows(rows: jax.Array, time: int, batch: int) -> jax.Array:
     """Reverses `to_rows`: returns `[time, batch, features]`."""
-    batch, features = len(rows) // time, rows.shape[1]
     parts = math.gcd(batch, jax.device_count())
-    x = rows.reshape(parts, time, batch // parts, features).swapaxes(0, 1)
-    return x.reshape(time, batch, features)
+    x = rows.reshape(parts, time, batch // parts, rows.shape[1]).swapaxes(0, 1)
+    return x.reshape(time, batch, rows.shape[1])
 
 
 def rnn_forward(

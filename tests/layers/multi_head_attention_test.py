@@ -10,7 +10,12 @@ from scipy.special import softmax
 from jaxlabs.layers import masks
 from jaxlabs.layers.decoder_block import CrossAttention
 from jaxlabs.layers.masks import AttentionMask
-from jaxlabs.layers.multi_head_attention import MultiHeadAttention, empty_cache
+from jaxlabs.layers.multi_head_attention import (
+    MultiHeadAttention,
+    empty_cache,
+    joined_projections,
+    separate_projections,
+)
 
 SIZES = {"embed_dim": 12, "num_heads": 3, "length": 8}
 
@@ -169,3 +174,31 @@ def test_short_sequences_and_batch_of_one(key, time):
 def test_heads_that_do_not_divide_embed_dim_are_refused(key):
     with pytest.raises(ValueError, match="5 heads do not divide an embed_dim of 12"):
         module(num_heads=5).init(key, tokens_of())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_joined_and_separate_projections_are_equal(dtype, count, batch):
+    x = jnp.asarray(tokens_of(batch), dtype)
+    kernels = [jnp.asarray(tokens_of(1, 12)[0] * scale, dtype) for scale in range(1, count + 1)]
+
+    def with_gradients(form):
+        def total(x, kernels):
+            y = form("default", x, *kernels)
+            return (y * y).sum(dtype=np.float32), y
+
+        return jax.grad(total, (0, 1), has_aux=True)(x, kernels)
+
+    found, expected = map(with_gradients, (joined_projections, separate_projections))
+    chex.assert_shape(found[1], (batch, 8, count, 12))
+    tolerance = 1e-4 if dtype == np.float32 else 0.05
+    chex.assert_trees_all_close(found, expected, rtol=tolerance, atol=10 * tolerance)
+
+
+def test_only_cpus_join_the_kernels(lower_elsewhere):
+    attention, x = module(), tokens_of()
+    params = attention.init(jax.random.key(0), x)
+    step = jax.jit(lambda params, x: attention.apply(params, x))
+    assert "tensor<12x36xf32>" in step.lower(params, x).as_text()
+    assert "tensor<12x36xf32>" not in lower_elsewhere(step, params, x)

@@ -1,13 +1,14 @@
-"""What the devices of a mesh exchange in a training step: sums, and no activations."""
+"""The collectives of a training step on a mesh, as compiled."""
 
 import collections
+import math
 import re
 
 import jax
 import pytest
 
 from jaxlabs import labs
-from jaxlabs.layers.multi_head_attention import MultiHeadAttention
+from jaxlabs.layers import multi_head_attention
 from jaxlabs.runner import cli, plan
 from jaxlabs.training import devices
 
@@ -26,36 +27,48 @@ CASES = {
 
 
 @pytest.fixture
-def exchanged(play):
-    """`exchanged(case, mesh) -> Counter` of the collective operations of a training step."""
+def collectives(play):
+    """`collectives(case, mesh) -> (Counter, parameters)`: elements of the results by operation."""
 
-    def of(case, mesh):
-        name, *flags = CASES[case].format(play).split()
+    def of(case, mesh, *flags):
+        name, *settings = CASES[case].format(play).split()
         lab = labs.load(name)
         small = ["--steps=2", "--batch_size=8", "--grad_accum_steps=1", "--eval_batch_size=8"]
-        config = cli.parse(lab, [*flags, *small]).config()
+        config = cli.parse(lab, [*settings, *small, *flags]).config()
         data = lab.load_data(config)
         task = lab.build_task(config, data.data_spec)
         placement = devices.mesh_sharding(mesh, jax.devices()[:4])
-        steps = plan.plan(task, config, placement, data).steps
-        program = steps.lower().compile(compiler_options=plan.QUICKLY).as_text()
-        return collections.Counter(re.findall(rf" ({COLLECTIVES})(?:-start)?\(", program))
+        found = plan.plan(task, config, placement, data)
+        program = found.steps.lower().compile(compiler_options=plan.QUICKLY).as_text()
+        elements = collections.Counter()
+        for shapes, name in re.findall(rf" = (.*?) ({COLLECTIVES})(?:-start)?\(", program):
+            sizes = re.findall(r"[a-z]+[0-9]*\[([0-9,]*)\]", shapes)
+            elements[name] += sum(math.prod(map(int, filter(None, s.split(",")))) for s in sizes)
+        return elements, found.num_parameters
 
     return of
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_devices_that_split_the_batch_exchange_sums_alone(case, exchanged):
-    assert set(exchanged(case, "data:4")) == {"all-reduce"}
-
-
-def test_devices_that_split_a_block_exchange_sums_alone(exchanged, monkeypatch):
-    # The form of other platforms; that of CPUs joins the kernels whose heads are split.
-    monkeypatch.setattr(MultiHeadAttention, "_joined", MultiHeadAttention._separate)
-    found = exchanged("gpt", "data:2,tensor:2")
+def test_a_split_batch_needs_one_all_reduce_of_the_gradients(case, collectives):
+    found, parameters = collectives(case, "data:4")
     assert set(found) == {"all-reduce"}
-    assert found["all-reduce"] < 10
+    assert parameters <= found["all-reduce"] <= parameters + 200
 
 
-def test_split_parameters_are_gathered(exchanged):
-    assert exchanged("char_rnn", "fsdp:4")["all-gather"] > 0
+def test_a_split_batch_in_micro_batches(collectives):
+    found, parameters = collectives("gpt", "data:4", "--grad_accum_steps=2")
+    assert set(found) == {"all-reduce"}
+    assert parameters <= found["all-reduce"] <= parameters + 200
+
+
+def test_split_heads_and_hidden_units_need_all_reduces_alone(collectives, monkeypatch):
+    # The form of other platforms; that of CPUs joins the kernels whose heads are split.
+    separate = multi_head_attention.separate_projections
+    monkeypatch.setattr(multi_head_attention, "joined_projections", separate)
+    found, _ = collectives("gpt", "data:2,tensor:2")
+    assert set(found) == {"all-reduce"}
+
+
+def test_split_parameters_are_gathered(collectives):
+    assert collectives("char_rnn", "fsdp:4")[0]["all-gather"] > 0

@@ -25,7 +25,8 @@ BLOCK_Q, BLOCK_KV = 256, 512
 """Queries and keys of a block: shorter ones do not fill the matmuls, longer ones not the cache."""
 
 MAX_PARALLEL = 4
-"""Most examples x heads of a device whose blocks are computed at once, to fit into the cache."""
+"""Most examples x heads whose blocks are computed at once on one device, to fit into the cache;
+with several devices more, where both numbers share factors with theirs."""
 
 
 class Static(NamedTuple):
@@ -63,7 +64,7 @@ def flash_attention(
 
     def to_groups(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), (0, 0), (0, padding), (0, 0)))
-        # Those of a group are far apart, so that every device of a mesh has some.
+        # Strided, not contiguous: each device of a mesh holds a part of every group.
         x = x.reshape(examples, -1, heads_per_group, heads // heads_per_group, *shape)
         return jnp.moveaxis(x, (1, 3), (0, 1)).reshape(-1, examples, heads_per_group, *shape)
 
@@ -75,10 +76,9 @@ def flash_attention(
 
 
 def _group_size(number: int, devices: int, maximum: int) -> int:
-    """Returns the largest divisor of a number up to `maximum` that any mesh splits evenly.
+    """Returns the largest divisor up to `maximum` that is a multiple of gcd(number, devices).
 
-    Every device computes a part of each group: a mesh axis whose size divides the number divides
-    its greatest common divisor with the number of devices. That is returned if it is larger.
+    At least that gcd: every mesh axis whose size divides `number` divides the group size too.
     """
     smallest = math.gcd(number, devices)
     sizes = range(smallest, max(smallest, maximum) + 1, smallest)

@@ -112,7 +112,7 @@ def test_no_mask_of_all_blocks_is_kept_for_the_gradient():
     assert f"tensor<{blocks}x" in program  # their indices
     masks = re.findall(r"tensor<([0-9x]+)xi1>", program)
     assert masks
-    assert not [shape for shape in masks if shape.startswith(f"{blocks}x")]
+    assert not [shape for shape in masks if str(blocks) in shape.split("x")]
 
 
 def test_operations_are_counted():
@@ -150,7 +150,9 @@ def test_devices_of_a_mesh_exchange_nothing(axes, batch, heads):
         lambda *qkv: flash_attention(*qkv, AttentionMask()), *qkv
     )[1](qkv[0])
     program = jax.jit(attend, out_shardings=split).lower(*qkv).compile().as_text()
-    assert not re.search("all-gather|all-reduce|all-to-all|collective-permute", program)
+    assert not re.search(
+        "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter", program
+    )
 
 
 def test_vmap_and_remat_give_the_same():
