@@ -141,9 +141,9 @@ class MultiHeadAttention(nn.Module):
         """
         kernels = [self.kernels[index] for index in which]
         x, *kernels = nn.dtypes.promote_dtype(x, *kernels, dtype=self.dtype)
-        forms = {"cpu": joined_projections, "default": separate_projections}
-        forms = {name: functools.partial(form, self.precision) for name, form in forms.items()}
-        y = keep_linear(dispatch.by_platform(x, *kernels, **forms))
+        joined = functools.partial(joined_projections, self.precision)
+        separate = functools.partial(separate_projections, self.precision)
+        y = keep_linear(dispatch.by_platform(x, *kernels, cpu=joined, default=separate))
         if self.qkv_bias:
             bias = jnp.stack([self.biases[index] for index in which])
             y = y + cast(bias, self.dtype)[None, None]

@@ -41,9 +41,11 @@ def collectives(play):
         found = plan.plan(task, config, placement, data)
         program = found.steps.lower().compile(compiler_options=plan.QUICKLY).as_text()
         elements = collections.Counter()
-        for shapes, name in re.findall(rf" = (.*?) ({COLLECTIVES})(?:-start)?\(", program):
+        for shapes, operation in re.findall(rf" = (.*?) ({COLLECTIVES})(?:-start)?\(", program):
             sizes = re.findall(r"[a-z]+[0-9]*\[([0-9,]*)\]", shapes)
-            elements[name] += sum(math.prod(map(int, filter(None, s.split(",")))) for s in sizes)
+            elements[operation] += sum(
+                math.prod(map(int, filter(None, s.split(",")))) for s in sizes
+            )
         return elements, found.num_parameters
 
     return of
