@@ -111,6 +111,7 @@ def accumulate_gradients(
     if count == 1:
         return loss_and_gradients(batch, state.carry)
 
+    @functools.partial(jax.jit, inline=True)  # traced once, for the shapes and for the scan
     def sums_and_carry(slices):
         output, gradients = loss_and_gradients(*slices)
         return (output._replace(carry=None), gradients), output.carry
@@ -189,15 +190,13 @@ def apply_gradients(
     batch_stats = state.batch_stats if batch_stats is None else batch_stats
     new = (params, opt_state, ema_params, batch_stats, state.carry if carry is None else carry)
     old = (state.params, state.opt_state, state.ema_params, state.batch_stats, state.carry)
-    new = _where(nonfinite_leaf < 0, new, old)
     # Without the barrier XLA would fuse the check with the update and change its rounding.
     new = jax.lax.optimization_barrier(new)
-    finite = functools.reduce(
-        jnp.logical_and, (jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(new[0]))
-    )
-    kept, nonfinite_update = jax.lax.cond(finite, _accept, _reject, new, old)
-    params, opt_state, ema_params, batch_stats, carry = kept
+    nonfinite = jnp.stack([~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(new[0])])
+    nonfinite_update = jnp.where(nonfinite.any(), len(nonfinite) + 1 + _first(nonfinite), -1)
     nonfinite_leaf = jnp.where(nonfinite_leaf < 0, nonfinite_update, nonfinite_leaf)
+    kept = jax.lax.cond(nonfinite_leaf < 0, lambda: new, lambda: old)
+    params, opt_state, ema_params, batch_stats, carry = kept
     state = state.replace(
         step=state.step + 1,
         params=params,
@@ -214,20 +213,6 @@ def keep_frozen(pattern: str, old: Tree, new: Tree) -> Tree:
     """Returns the new parameters, or the old ones where the name matches the pattern."""
     frozen = frozen_leaves(old, pattern)
     return jax.tree.map(lambda kept, old, new: old if kept else new, frozen, old, new)
-
-
-def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
-    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
-
-
-def _accept(new: Tree, old: Tree) -> tuple[Tree, jax.Array]:
-    return new, jnp.int32(-1)
-
-
-def _reject(new: Tree, old: Tree) -> tuple[Tree, jax.Array]:
-    """Returns the old state, and the first non-finite update as in `nonfinite_names`."""
-    nonfinite = jnp.stack([~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(new[0])])
-    return old, len(nonfinite) + 1 + _first(nonfinite)
 
 
 def nonfinite_names(params: Tree) -> list[str]:
