@@ -77,12 +77,16 @@ class RecurrentLayer(nn.Module):
             self.recurrent_bias = jnp.pad(bias, (2 * self.hidden_size, 0))
 
     def __call__(
-        self, x: jax.Array, state: State, mask: jax.Array | None = None
+        self,
+        x: jax.Array,
+        state: State,
+        mask: jax.Array | None = None,
+        tokens: jax.Array | None = None,
     ) -> tuple[jax.Array, State]:
         """Scans over `x [time, batch, features]`; returns h of every step and the final state.
 
         The states are [batch, hidden_size] each. The mask is [time, batch] bool, False for padding;
-        None: no padding.
+        None: no padding. With tokens [time, batch], x is the rows of a table; see `Recurrent`.
         """
 
         def on_cpu(*operands):
@@ -93,7 +97,8 @@ class RecurrentLayer(nn.Module):
             states = scan_cell(self.cell, *operands, **options).states
             return states[0], tuple(each[0 if self.reverse else -1] for each in states)
 
-        operands = self.project_inputs(x), self.recurrent_kernel, self.recurrent_bias, state, mask
+        input_gates = self.project_inputs(x) if tokens is None else self.project_rows(x, tokens)
+        operands = input_gates, self.recurrent_kernel, self.recurrent_bias, state, mask
         return dispatch.by_platform(*operands, cpu=on_cpu, default=plain)
 
     def trace(
@@ -126,8 +131,28 @@ class RecurrentLayer(nn.Module):
 
     def project_inputs(self, x: jax.Array) -> jax.Array:
         """Returns the part of `x [time, batch, features]` in all gates, `[..., gates * hidden]`."""
-        gates = matmul(to_rows(x), self.input_kernel, self.matmul_precision)
-        return from_rows(gates, *x.shape[:2]) + self.bias[None, None, :]
+        return _project(x, self.input_kernel, self.bias, precision=self.matmul_precision)
+
+    def project_rows(self, table: jax.Array, tokens: jax.Array) -> jax.Array:
+        """Returns `project_inputs` of the rows of `table [count, features]` at `[time, batch]`.
+
+        On CPUs the table is projected, which has fewer rows than a batch has tokens.
+        """
+        project = functools.partial(_project, precision=self.matmul_precision)
+
+        def on_cpu(table, *parameters):
+            return jnp.take(project(table[None], *parameters)[0], tokens, axis=0)
+
+        def plain(table, *parameters):
+            return project(jnp.take(table, tokens, axis=0), *parameters)
+
+        operands = table, self.input_kernel, self.bias
+        return dispatch.by_platform(*operands, cpu=on_cpu, default=plain)
+
+
+def _project(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, precision: str) -> jax.Array:
+    gates = matmul(to_rows(x), kernel, precision)
+    return from_rows(gates, *x.shape[:2]) + bias[None, None, :]
 
 
 class Recurrent(nn.Module):
@@ -169,6 +194,7 @@ class Recurrent(nn.Module):
         x: jax.Array,
         states: tuple[State, ...] | None = None,
         *,
+        tokens: jax.Array | None = None,
         mask: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[State, ...]]:
@@ -178,7 +204,8 @@ class Recurrent(nn.Module):
         sequence's last valid step, wherever its padding is.
 
         Args:
-          x: [batch, time, features].
+          x: [batch, time, features], or an embedding table [count, features].
+          tokens: [batch, time] integers, the rows of the table; None: x is no table.
           states: initial states of every layer and direction, from `zero_state` or a previous call;
             None: zeros.
           mask: [batch, time] bool, False for padding; None: no padding.
@@ -191,19 +218,23 @@ class Recurrent(nn.Module):
         Raises:
           ValueError: the sequences have length 0.
         """
-        if x.shape[1] == 0:
+        batch, time = x.shape[:2] if tokens is None else tokens.shape
+        if time == 0:
             raise ValueError("a sequence of length 0 has no state to return; at least 1 step")
         if states is None:
             layers, dtype = len(self.stack), at_least_float32(x).dtype
-            states = zero_state(self.cell, self.hidden_size, layers, x.shape[0], dtype)
+            states = zero_state(self.cell, self.hidden_size, layers, batch, dtype)
         directions = 1 + self.bidirectional
         mask = None if mask is None else mask.T
-        x = jnp.swapaxes(x, 0, 1)
+        tokens = None if tokens is None else tokens.T
+        x = jnp.swapaxes(x, 0, 1) if tokens is None else x
         final_states = []
         for number in range(self.num_layers):
             layer_slice = slice(number * directions, (number + 1) * directions)
             pairs = zip(self.stack[layer_slice], states[layer_slice], strict=True)
-            outputs, last = zip(*(layer(x, state, mask) for layer, state in pairs), strict=True)
+            results = (layer(x, state, mask, tokens) for layer, state in pairs)
+            outputs, last = zip(*results, strict=True)
+            tokens = None
             final_states += last
             x = jnp.concatenate(outputs, axis=-1) if self.bidirectional else outputs[0]
             x = cast(x, self.dtype)

@@ -253,6 +253,59 @@ def test_steps_equal_the_whole_sequence(cell):
     chex.assert_trees_all_close(states, ends, atol=1e-6)
 
 
+def lookup(seed=3, count=4):
+    rng = np.random.default_rng(seed)
+    table = rng.standard_normal((count, FEATURES)).astype(np.float32)
+    return table, rng.integers(0, count, (BATCH, TIME))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_of_a_table_equal_the_inputs_that_they_are(cell):
+    model, (table, tokens) = module(cell, num_layers=2, bidirectional=True), lookup()
+    variables = {"params": parameters(model)}
+
+    @jax.jit
+    def whole(variables, table):
+        def loss(variables, x, **options):
+            outputs, states = model.apply(variables, x, mask=MASK, **options)
+            return jnp.sum(outputs**2), (outputs, states)
+
+        def from_rows(variables, table):
+            return loss(variables, table[tokens])
+
+        def from_table(variables, table):
+            return loss(variables, table, tokens=tokens)
+
+        return [
+            jax.value_and_grad(f, argnums=(0, 1), has_aux=True)(variables, table)
+            for f in (from_rows, from_table)
+        ]
+
+    chex.assert_trees_all_close(*whole(variables, table), rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_of_a_table_equals_central_differences_in_float64():
+    model, (table, tokens) = module("gru"), lookup()
+
+    def loss(params, table):
+        return jnp.sum(model.apply({"params": params}, table, tokens=tokens)[0] ** 2)
+
+    found = check(loss, parameters(model), table, max_entries=20, key=jax.random.key(1))
+    assert found.worst.relative_difference < 1e-7, str(found)
+
+
+def test_only_cpus_project_the_table():
+    model, (table, tokens) = module("lstm"), lookup()
+    traced = jax.jit(lambda p, t: model.apply(p, t, tokens=tokens)).trace(
+        {"params": parameters(model)}, table
+    )
+    cpu, tpu = (traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "tpu"))
+    for text, rows in ((cpu, len(table)), (tpu, tokens.size)):
+        products = [line for line in text.splitlines() if "dot_general" in line]
+        assert any(f"tensor<{rows}x{4 * HIDDEN}xf32>" in line for line in products)
+    assert f"tensor<{tokens.size}x{FEATURES}xf32>" not in cpu
+
+
 def test_dropout_is_applied_between_layers_only():
     keys = jax.random.split(jax.random.key(0), BATCH)
     for layers in (1, 2):

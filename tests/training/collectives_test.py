@@ -19,7 +19,7 @@ SENTENCES = "--train_sentences=64 --test_sentences=8 --warmup_steps=0 --embed_di
 DIGITS = "--dataset=rendered_digits --channels=2 --feature_dim=8 --warmup_steps=0"
 CASES = {
     "gpt": f"gpt --preset=reference {TEXT}",
-    "char_rnn": "char_rnn --dataset={} --embed_dim=8 --hidden_size=8 --bptt_length=8",
+    "char_rnn": "char_rnn --dataset={} --embed_dim=8 --hidden_size=8 --bptt_length=8 --dropout=0.1",
     "translation": f"sequence_patterns --task=translation --backbone=gru {SENTENCES}",
     "tagging": f"sequence_patterns --task=tagging --backbone=lstm {SENTENCES}",
     "mnist_classifier": f"mnist_classifier {DIGITS}",
@@ -56,6 +56,15 @@ def test_a_split_batch_needs_one_all_reduce_of_the_gradients(case, collectives):
     found, parameters = collectives(case, "data:4")
     assert set(found) == {"all-reduce"}
     assert parameters <= found["all-reduce"] <= parameters + 200
+
+
+def test_a_split_batch_with_a_projected_table_reduces_the_tables_gradient(collectives):
+    found, parameters = collectives("char_rnn", "data:4", "--dropout=0")
+    embed, gates = 8, 3 * 8
+    vocabulary = (parameters - 2 * 8 * gates - gates - 8) // (embed + 8 + 1)
+    replaced = vocabulary * embed + embed * gates + gates  # embedding, input kernel, bias
+    assert set(found) == {"all-reduce"}
+    assert 0 <= found["all-reduce"] - (parameters - replaced + vocabulary * gates) <= 200
 
 
 def test_a_split_batch_in_micro_batches(collectives):
