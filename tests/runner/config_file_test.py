@@ -58,12 +58,14 @@ def test_file_wins_over_the_preset_and_a_flag_over_both(write):
 
 
 def test_another_preset_is_refused_since_the_file_has_all_settings(write, refused, here):
-    line = f"best differs from reference of {here / 'stored.json'}, which has all settings; leave"
-    assert refused("--preset=best", write()) == f"--preset: {line} it out"
+    line = (
+        f"speedrun differs from reference of {here / 'stored.json'}, which has all settings; leave"
+    )
+    assert refused("--preset=speedrun", write()) == f"--preset: {line} it out"
     with pytest.raises(ValueError, match=f"^preset: {line} it out$"):
-        jl.train(LAB, preset="best", config=here / "stored.json")
+        jl.train(LAB, preset="speedrun", config=here / "stored.json")
     # A preset that the lab no longer has cannot be given.
-    assert cli.parse(LAB, ["--preset=best", write(preset="gone")]).preset == "best"
+    assert cli.parse(LAB, ["--preset=speedrun", write(preset="gone")]).preset == "speedrun"
     assert cli.parse(LAB, [write(preset="gone")]).preset == next(iter(LAB.presets))
 
 

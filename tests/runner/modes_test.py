@@ -108,8 +108,8 @@ def test_config_of_another_program_is_refused(mode, refused, here):
 
 def test_preset_of_another_run_is_refused(refused, here):
     folder = shutil.copytree(STORED / "gpt_muon", here / "run")
-    assert refused("--mode=sample", f"--workdir={folder}", "--preset=best") == (
-        f"--preset: best differs from quick of the run in {folder}; leave it out"
+    assert refused("--mode=sample", f"--workdir={folder}", "--preset=speedrun") == (
+        f"--preset: speedrun differs from quick of the run in {folder}; leave it out"
     )
 
 

@@ -49,7 +49,7 @@ PUBLISHED_RESULTS = (
     _nanogpt(
         quantity="nanoGPT, best validation loss",
         value=1.4697,
-        presets=("reference", "best", "speedrun"),
+        presets=("reference", "speedrun"),
         source=f"{NANOGPT}, train_shakespeare_char",
         note=(
             "same split; 10.7 M parameters, context length 256; best of 5000 steps, estimated on "

@@ -62,7 +62,7 @@ def test_preset_has_no_more_parameters_than_the_reference(preset):
     "preset",
     [
         "quick",
-        *(pytest.param(p, marks=pytest.mark.slow) for p in ("reference", "best", "speedrun")),
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("reference", "speedrun")),
     ],
 )
 def test_initial_loss_is_ln_65(preset):
