@@ -37,11 +37,13 @@ def seconds(lab: str, data_dir: str | None, repeats: int, cached: bool) -> float
     """Returns the median time of starting a lab; with a cache, of the starts after the first."""
     work = start(lab, "quick", "cpu", data_dir, cached)
     measured = []
-    for _ in range(repeats + cached):
-        begin = time.perf_counter()
-        work.run()
-        measured.append(time.perf_counter() - begin)
-    work.extra_metrics()
+    try:
+        for _ in range(repeats + cached):
+            begin = time.perf_counter()
+            work.run()
+            measured.append(time.perf_counter() - begin)
+    finally:
+        work.extra_metrics()
     return statistics.median(measured[cached:])
 
 

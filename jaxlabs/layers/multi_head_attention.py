@@ -147,8 +147,10 @@ class MultiHeadAttention(nn.Module):
         if self.qkv_bias:
             bias = jnp.stack([self.biases[index] for index in which])
             y = y + cast(bias, self.dtype)[None, None]
-        shape = *x.shape[:2], self.num_heads, self.embed_dim // self.num_heads
-        split = [y[:, :, index].reshape(shape).swapaxes(1, 2) for index in range(len(which))]
+        shape = *x.shape[:2], len(which), self.num_heads, self.embed_dim // self.num_heads
+        heads = y.reshape(shape).transpose(0, 2, 3, 1, 4)
+        # Indexing would pad the gradients and add them; that of a split is one concatenation.
+        split = [part.squeeze(1) for part in jnp.split(heads, len(which), axis=1)]
         if self.qk_norm:
             normed = zip(which, split, strict=True)
             split = [self.head_norm(each) if index < 2 else each for index, each in normed]

@@ -86,7 +86,7 @@ class RecurrentLayer(nn.Module):
         """Scans over `x [time, batch, features]`; returns h of every step and the final state.
 
         The states are [batch, hidden_size] each. The mask is [time, batch] bool, False for padding;
-        None: no padding. With tokens [time, batch], x is the rows of a table; see `Recurrent`.
+        None: no padding. With tokens [time, batch], x is a table; see `project_rows`.
         """
 
         def on_cpu(*operands):
@@ -136,18 +136,20 @@ class RecurrentLayer(nn.Module):
     def project_rows(self, table: jax.Array, tokens: jax.Array) -> jax.Array:
         """Returns `project_inputs` of the rows of `table [count, features]` at `[time, batch]`.
 
-        On CPUs the table is projected, which has fewer rows than a batch has tokens.
+        On CPUs a table with far fewer rows than tokens is projected as a whole.
         """
         project = functools.partial(_project, precision=self.matmul_precision)
 
-        def on_cpu(table, *parameters):
-            return jnp.take(project(table[None], *parameters)[0], tokens, axis=0)
+        def whole_table(table, *parameters):
+            gates = project(cast(table, self.dtype)[None], *parameters)[0]
+            return jnp.take(gates, tokens, axis=0)
 
-        def plain(table, *parameters):
-            return project(jnp.take(table, tokens, axis=0), *parameters)
+        def rows(table, *parameters):
+            return project(cast(jnp.take(table, tokens, axis=0), self.dtype), *parameters)
 
+        cpu = whole_table if dispatch.projects_table(len(table), *tokens.shape) else rows
         operands = table, self.input_kernel, self.bias
-        return dispatch.by_platform(*operands, cpu=on_cpu, default=plain)
+        return dispatch.by_platform(*operands, cpu=cpu, default=rows)
 
 
 def _project(x: jax.Array, kernel: jax.Array, bias: jax.Array, *, precision: str) -> jax.Array:
@@ -204,8 +206,8 @@ class Recurrent(nn.Module):
         sequence's last valid step, wherever its padding is.
 
         Args:
-          x: [batch, time, features], or an embedding table [count, features].
-          tokens: [batch, time] integers, the rows of the table; None: x is no table.
+          x: [batch, time, features]; with tokens, an embedding table [count, features] in float32.
+          tokens: [batch, time] integers, the rows of the table that are the input.
           states: initial states of every layer and direction, from `zero_state` or a previous call;
             None: zeros.
           mask: [batch, time] bool, False for padding; None: no padding.
@@ -216,8 +218,10 @@ class Recurrent(nn.Module):
           states.
 
         Raises:
-          ValueError: the sequences have length 0.
+          ValueError: the sequences have length 0, or x is not a table although there are tokens.
         """
+        if tokens is not None and x.ndim != 2:
+            raise ValueError(f"tokens select rows of a table [count, features]; found {x.shape}")
         batch, time = x.shape[:2] if tokens is None else tokens.shape
         if time == 0:
             raise ValueError("a sequence of length 0 has no state to return; at least 1 step")

@@ -96,12 +96,11 @@ class CharRNN(nn.Module):
           states: initial states, from a previous call; None: zeros.
           dropout_keys: [batch] PRNG keys of the examples; None: no dropout.
         """
-        dropped = dropout_keys is not None and self.config.dropout > 0
-        if dropped or tokens.size <= self.config.vocab_size:
+        if dropout_keys is not None and self.config.dropout > 0:
             x = self.embedding_dropout(self._embed(tokens), dropout_keys)
             x, states = self.recurrent(x, states, dropout_keys=dropout_keys)
-        else:  # the first layer may project the table in place of its rows
-            table = cast(self.embedding.embedding, self.config.dtype)
+        else:
+            table = self.embedding.embedding
             x, states = self.recurrent(table, states, tokens=tokens, dropout_keys=dropout_keys)
         return self.head(self.output_dropout(x, dropout_keys)), states
 

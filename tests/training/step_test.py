@@ -206,6 +206,17 @@ def test_gradient_of_a_frozen_parameter_neither_counts_nor_skips_the_step(key):
     np.testing.assert_array_equal(state.params["b"], [1, 0])
 
 
+def test_micro_batches_are_traced_once(make_task, make_state, make_batch, key):
+    task, traces = make_task(dropout=0.5), []
+
+    def loss(*arguments, **options):
+        traces.append(1)
+        return task.loss(*arguments, **options)
+
+    build_train_step(loss)(make_state(task, DESCENT, grad_accum_steps=2), make_batch(), key)
+    assert len(traces) == 1
+
+
 def test_nonfinite_leaf_is_past_the_leaves_for_a_non_finite_loss(key):
     def loss(model, variables, batch, key, **_):
         return LossOutput(variables["params"]["a"] + batch, jnp.float32(1), {})

@@ -4,6 +4,7 @@ The forms for CPUs are the other modules of this package. What each of them gain
 stands in docs/guides/precision-and-speed.md. Elsewhere the library's own operations run.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,9 @@ MIN_FLASH, MIN_FLASH_WINDOW = 2048, 256
 
 MAX_DENSE_KEYS = 2048
 """Keys up to which accelerators keep all scores of a layer for the backward pass."""
+
+TOKENS_PER_ROW = 2
+"""Tokens of a device per row of an embedding table, from which projecting the table is faster."""
 
 CPU_SCOPE = "cpu_form"
 """Name scope of the operations that only programs for CPUs have."""
@@ -55,6 +59,14 @@ def by_platform(
             return cpu(*operands)
 
     return lax.platform_dependent(*operands, cpu=on_cpu, default=default, **others)
+
+
+def projects_table(count: int, time: int, batch: int) -> bool:
+    """Whether a recurrent layer on CPUs projects a table of `count` rows and not those of tokens.
+
+    Each of the devices that split the batch projects the whole table.
+    """
+    return time * batch >= TOKENS_PER_ROW * count * math.gcd(batch, jax.device_count())
 
 
 def barrier_on_cpu(x: jax.Array) -> jax.Array:
