@@ -26,7 +26,7 @@ from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
 from jaxlabs.training import devices, precision
 from jaxlabs.training.advance import build_multi_step
-from jaxlabs.training.initial_state import initial_state
+from jaxlabs.training.initial_state import abstract_state
 from jaxlabs.training.param_labels import DECAYED, HIDDEN, label_params
 from jaxlabs.training.state import leaf_names
 
@@ -101,7 +101,7 @@ def traced(name, play):
         variables = state.variables(state.eval_params)
         return task.loss(task.model, variables, batch, key, train=False)
 
-    state = jax.eval_shape(lambda: initial_state(task, config, placement))
+    state = abstract_state(task, config, placement)
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     multi_step = build_multi_step(task, config, placement, state)
     trained = jax.eval_shape(multi_step, state, data.train, np.int32(2), np.uint32(0))
@@ -153,7 +153,7 @@ def test_steps_are_lowered_for_gpus_and_tpus_without_the_forms_of_cpus(name, pla
     config = precision.with_precision(config, {precision.DTYPE_SETTING: "bfloat16"})  # as `auto`
     task = TINY[name][0].build_task(config, data.data_spec)
     placement = devices.data_parallel(jax.devices()[:1])
-    state = jax.eval_shape(lambda: initial_state(task, config, placement))
+    state = abstract_state(task, config, placement)
     step = build_multi_step(task, config, placement, state)
     arguments = state, data.train, np.int32(2), np.uint32(0)
     elsewhere = lower_elsewhere(step, *arguments)

@@ -13,7 +13,7 @@ from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.runner import cli, plan
 from jaxlabs.training import device_settings, devices
 from jaxlabs.training.advance import Advance
-from jaxlabs.training.initial_state import initial_state
+from jaxlabs.training.initial_state import abstract_state, initial_state
 from jaxlabs.training.matmul_flops import matmul_flops
 
 MESH = "fsdp:2,tensor:2"
@@ -72,7 +72,7 @@ def test_total_is_that_of_arrays_and_temporaries(split, program):
 def test_flops_are_those_of_the_training_step(split, prepared):
     config, data, task = prepared
     placement = devices.data_parallel(jax.devices()[:1])
-    state = jax.eval_shape(lambda: initial_state(task, config, placement))
+    state = abstract_state(task, config, placement)
     batch = jax.eval_shape(lambda: data.train.batch_at(0, 0, config.batch_size))
     step = lambda *arguments: task.step(*arguments)  # noqa: E731
     assert split.flops == matmul_flops(step, state, batch, jax.random.key(0)) > 0
