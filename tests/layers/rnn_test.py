@@ -1,7 +1,6 @@
 """RNN layers against numpy, autodiff, central differences and PyTorch."""
 
 import functools
-import re
 
 import chex
 import jax
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxlabs.layers.cpu import dispatch
 from jaxlabs.layers.cpu.rnn_scan import lstm_backward, rnn_scan
 from jaxlabs.layers.rnn import Recurrent, RecurrentLayer, zero_state
 from jaxlabs.layers.rnn_cells import CELLS, scan_cell
@@ -253,90 +251,6 @@ def test_steps_equal_the_whole_sequence(cell):
         outputs.append(output)
     np.testing.assert_allclose(np.stack(outputs, 1), whole, atol=1e-6)
     chex.assert_trees_all_close(states, ends, atol=1e-6)
-
-
-def lookup(seed=3, count=9):
-    rng = np.random.default_rng(seed)
-    table = rng.standard_normal((count, FEATURES)).astype(np.float32)
-    return table, rng.integers(0, count, (BATCH, TIME))
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_rows_of_a_table_equal_the_inputs_that_they_are(cell, monkeypatch):
-    monkeypatch.setattr(dispatch, "TOKENS_PER_ROW", 0)
-    model, (table, tokens) = module(cell, num_layers=2, bidirectional=True), lookup()
-    variables = {"params": parameters(model)}
-
-    @jax.jit
-    def whole(variables, table):
-        def loss(variables, x, **options):
-            outputs, states = model.apply(variables, x, mask=MASK, **options)
-            return jnp.sum(outputs**2), (outputs, states)
-
-        def from_rows(variables, table):
-            return loss(variables, table[tokens])
-
-        def from_table(variables, table):
-            return loss(variables, table, tokens=tokens)
-
-        return [
-            jax.value_and_grad(f, argnums=(0, 1), has_aux=True)(variables, table)
-            for f in (from_rows, from_table)
-        ]
-
-    chex.assert_trees_all_close(*whole(variables, table), rtol=1e-5, atol=1e-5)
-
-
-def test_gradient_of_a_table_equals_central_differences_in_float64(monkeypatch):
-    monkeypatch.setattr(dispatch, "TOKENS_PER_ROW", 0)
-    model, (table, tokens) = module("gru"), lookup()
-
-    def loss(params, table):
-        return jnp.sum(model.apply({"params": params}, table, tokens=tokens)[0] ** 2)
-
-    found = check(loss, parameters(model), table, max_entries=20, key=jax.random.key(1))
-    assert found.worst.relative_difference < 1e-7, str(found)
-
-
-def test_only_cpus_project_the_table(monkeypatch):
-    monkeypatch.setattr(dispatch, "TOKENS_PER_ROW", 0)
-    model, (table, tokens) = module("lstm"), lookup()
-    traced = jax.jit(lambda p, t: model.apply(p, t, tokens=tokens)).trace(
-        {"params": parameters(model)}, table
-    )
-    cpu, tpu = (traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "tpu"))
-    for text, rows in ((cpu, len(table)), (tpu, tokens.size)):
-        products = [line for line in text.splitlines() if "dot_general" in line]
-        assert any(f"tensor<{rows}x{4 * HIDDEN}xf32>" in line for line in products)
-    assert f"tensor<{tokens.size}x{FEATURES}xf32>" not in cpu
-
-
-def test_a_table_is_projected_where_tokens_are_many_more_than_its_rows():
-    devices = jax.device_count()  # each of them projects the table
-    assert dispatch.projects_table(64, 128 * devices, devices)
-    assert not dispatch.projects_table(64, 127, devices)
-    assert dispatch.projects_table(64, 128, 1)
-    assert not dispatch.projects_table(65, 128, 1)
-
-
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_gradient_of_a_table_is_summed_in_float32(platform, monkeypatch):
-    monkeypatch.setattr(dispatch, "TOKENS_PER_ROW", 0)
-    model, (table, tokens) = module("gru", dtype=jnp.bfloat16), lookup()
-
-    def loss(table):
-        return model.apply({"params": parameters(model)}, table, tokens=tokens)[0].sum()
-
-    traced = jax.jit(jax.grad(loss)).trace(table)
-    text = traced.lower(lowering_platforms=(platform,)).as_text()
-    scatters = re.findall(r"stablehlo\.scatter.*?\n.*?-> tensor<(\w+)>", text, re.DOTALL)
-    assert scatters
-    assert not any("bf16" in result for result in scatters)
-
-
-def test_tokens_need_a_table():
-    with pytest.raises(ValueError, match=r"^tokens select rows of a table \[count, features\]"):
-        module("gru").init(jax.random.key(0), x_of(), tokens=np.zeros((BATCH, TIME), int))
 
 
 def test_dropout_is_applied_between_layers_only():
