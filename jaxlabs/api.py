@@ -36,7 +36,7 @@ from jaxlabs.runner.run_context import (
     restore,
     with_overrides,
 )
-from jaxlabs.training import devices, signals
+from jaxlabs.training import devices, precision, signals
 from jaxlabs.training.run_config import CommonConfig
 from jaxlabs.training.signals import Interrupted
 from jaxlabs.training.state import TrainState, Tree
@@ -231,16 +231,17 @@ class Run:
             config = with_overrides(
                 call.invocation(self.lab, self._invocation.preset, overrides), stored
             )
-            _, _, data_spec, state = self._restored
-            task = self.lab.build_task(config, data_spec)
+            _, _, data_spec, state, tuned = self._restored
+            task = self.lab.build_task(precision.with_precision(config, tuned), data_spec)
             key = keys.stream(config.sample_seed, "draw")
             return _plain(self.lab.sample(config, task, data_spec, state, key))
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Returns the metrics by evaluation set, with those of the end of the training."""
         self._require_lab("evaluate")
-        config, task, _, state = self._restored
-        context = RunContext(config, task, self.data, self._folder, devices.data_parallel())
+        config, task, _, state, tuned = self._restored
+        placement = devices.data_parallel()
+        context = RunContext(config, task, self.data, self._folder, placement, tuned=tuned)
         with call.session():
             return modes.evaluate(context, state)
 

@@ -227,7 +227,7 @@ def _for_one_process(state: TrainState) -> TrainState:
 
 
 def _sample(invocation: Invocation) -> None:
-    config, task, data_spec, state = restore(invocation)
+    config, task, data_spec, state, _ = restore(invocation)
     require_same_data(invocation)
     state = _for_one_process(state)
     if not devices.is_main_process():
@@ -275,7 +275,7 @@ def _analyze(invocation: Invocation) -> None:
         return
     with folder.writer():
         summary = folder.read_summary()
-        metrics = lab.analyze(context.config, context.task, context.data, state, folder)
+        metrics = lab.analyze(context.tuned_config, context.task, context.data, state, folder)
         folder.write_summary(summary | update_metrics(invocation, context, summary, metrics))
         for name, value in metrics.items():
             print(f"{name} {value:.4f}")
@@ -283,7 +283,7 @@ def _analyze(invocation: Invocation) -> None:
 
 
 def _export(invocation: Invocation) -> None:
-    config, _, data_spec, state = restore(invocation)
+    config, _, data_spec, state, _ = restore(invocation)
     require_same_data(invocation)
     state = _for_one_process(state)
     if not devices.is_main_process():

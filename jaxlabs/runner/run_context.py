@@ -63,12 +63,13 @@ class RunContext:
 
 
 class Restored(NamedTuple):
-    """A trained model: its settings, task, `DataModule.data_spec` and state."""
+    """A trained model: its settings, task, `DataModule.data_spec`, state and resolved settings."""
 
     config: RunConfig
     task: Task
     data_spec: dict[str, Any]
     state: TrainState
+    tuned: dict[str, Any]
 
 
 @contextlib.contextmanager
@@ -219,13 +220,15 @@ def restore(invocation: Invocation) -> Restored:
         checkpoints.require_run(type(config), stored)
         step = _step(invocation.checkpoint, folder, steps)
         data_spec = _readable_data_spec(checkpoints, [one for one in steps if one <= step])
-        tuned = precision.resolve(config, _stored_tuned(invocation))
+        stored_tuned, given = _stored_tuned(invocation) or {}, invocation.overrides
+        tuned = {name: value for name, value in stored_tuned.items() if name not in given}
+        tuned |= precision.resolve(config, stored_tuned)
         task = invocation.lab.build_task(precision.with_precision(config, tuned), data_spec)
         state = checkpoints.restore(inference_state(task, config, placement), at_most=step)
     if isinstance(invocation.checkpoint, int) and state.step != step:
         message = f"the one of step {step} in {folder.path} is damaged; latest, or another step"
         raise ArgumentError("checkpoint", message)
-    return Restored(config, task, data_spec, state)
+    return Restored(config, task, data_spec, state, tuned)
 
 
 def _note_a_changed_lab(stored: Mapping[str, Any], invocation: Invocation) -> None:
@@ -240,11 +243,9 @@ def restore_with_data(invocation: Invocation) -> tuple[RunContext, TrainState]:
     Raises:
       UserError: see `restore`; or the data are missing, or differ from those of the run.
     """
-    config, task, _, state = restore(invocation)
+    config, task, _, state, tuned = restore(invocation)
     data = load_data_of_run(invocation, config)
     placement = devices.mesh_sharding(config.mesh)
-    stored, given = _stored_tuned(invocation) or {}, invocation.overrides
-    tuned = {name: value for name, value in stored.items() if name not in given}
     return RunContext(config, task, data, invocation.folder(), placement, tuned=tuned), state
 
 

@@ -41,7 +41,7 @@ def summarize(
     baselines: Mapping[str, float],
 ) -> dict[str, Any]:
     """Returns summary.json of a complete run of a lab, after its analysis."""
-    config, task, data, folder = context.config, context.task, context.data, context.folder
+    config, task, data, folder = context.tuned_config, context.task, context.data, context.folder
     params, steps = result.state.params, int(result.state.step)
     metrics = _final_metrics(folder, result)
     metrics |= invocation.lab.analyze(config, task, data, result.state, folder)

@@ -1,7 +1,10 @@
 """A run of the GPT in bfloat16: stored, resumed to the bit, sampled, on a machine without it."""
 
+import dataclasses
+
 import pytest
 
+import jaxlabs as jl
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
@@ -46,3 +49,18 @@ def test_samples_and_evaluation_use_the_stored_dtype(whole, rerun, capsys):
     assert cli.run(LAB, flags) == 2
     line = "--compute_dtype: float32 differs from auto of the run"
     assert line in capsys.readouterr().err
+
+
+def test_sampler_of_a_loaded_run_gets_the_stored_dtype(whole):
+    seen = []
+    sample = lambda config, task, *_: seen.append(task.model.config) or "text"  # noqa: E731
+    run = jl.load_run(whole.path, lab=dataclasses.replace(LAB, sample=sample))
+    assert run.sample() == "text"
+    assert seen[0].compute_dtype == "bfloat16"
+
+
+def test_analysis_gets_the_stored_dtype(whole):
+    seen = []
+    lab = dataclasses.replace(LAB, analyze=lambda config, *_: seen.append(config) or {})
+    assert cli.run(lab, [f"--workdir={whole.path}", "--mode=analyze"]) == 0
+    assert seen[0].model.compute_dtype == "bfloat16"

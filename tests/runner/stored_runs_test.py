@@ -59,7 +59,7 @@ def require_equal(found, stored):
 @pytest.mark.parametrize("name", LABS)
 def test_stored_parameters_give_the_stored_outputs(stored, name):
     invocation = cli.parse(LABS[name], ["--mode=sample", f"--workdir={stored(name).path}"])
-    _, task, _, state = run_context.restore(invocation)
+    _, task, _, state, _ = run_context.restore(invocation)
     expected = np.load(STORED / name / "expected.npz")
     outputs = task.model.apply({"params": state.eval_params}, expected["inputs"])
     for number, output in enumerate(jax.tree.leaves(outputs)):
