@@ -187,9 +187,14 @@ def shuffled_index(
 
 
 def eval_batch(examples: Examples, index: int | jax.Array, batch_size: int) -> Batch:
-    """Returns the index-th batch in stored order, padded with weight 0 past the last example."""
-    position, valid = _positions(examples.count, jnp.asarray(index, jnp.int32), batch_size)
-    return _gather(examples, position, valid)
+    """Returns the index-th batch in stored order, padded with weight 0 past the last example.
+
+    Its `example_index` counts the examples of the whole set.
+    """
+    index = jnp.asarray(index, jnp.int32)
+    position, valid = _positions(examples.count, index, batch_size)
+    batch = _gather(examples, position, valid)
+    return batch | {"example_index": index * batch_size + batch["example_index"]}
 
 
 def num_batches(examples: Examples, batch_size: int) -> int:

@@ -22,7 +22,7 @@ from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word, sentiment, tagging, translation
 from jaxlabs.data.sequence_files import Pair
-from jaxlabs.data.vocab import PADDING, Vocab, pad
+from jaxlabs.data.vocab import END, PADDING, Vocab, pad
 
 GRAMMARS: dict[str, ModuleType] = {
     "next_word": next_word,
@@ -33,8 +33,9 @@ GRAMMARS: dict[str, ModuleType] = {
 """By task. Each has `TRAIN_LENGTHS`, `OOD_LENGTHS`, `sample` and `optimum`."""
 
 GRAMMAR = "grammar"
-START, END = 1, 2
 SPECIAL_TOKENS = ("<pad>", "<sos>", "<eos>")
+"""Of the ids PADDING, START and END."""
+
 NUM_EXAMPLES, MAX_NAMED = 3, 10
 """Test sentences that a run predicts as its samples; limit of labels that a warning names."""
 

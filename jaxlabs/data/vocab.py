@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxlabs.config import UserError
 
-PADDING = 0
-"""Id of padding, in every vocabulary that has it."""
+PADDING, START, END = 0, 1, 2
+"""Ids of the special tokens, in every vocabulary that has them."""
 
 STOPS = ("<pad>", "<eos>")
 """Special tokens that end a decoded sequence."""
@@ -33,11 +33,6 @@ class Vocab:
     def size(self) -> int:
         """Number of distinct tokens, special ones included."""
         return len(self.special) + len(self.words)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The narrowest of uint8, uint16 and uint32 that holds all ids; it saves device memory."""
-        return np.min_scalar_type(self.size - 1)
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:

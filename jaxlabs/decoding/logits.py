@@ -7,6 +7,8 @@ temperature, then top-k, then top-p to the renormalized top-k distribution.
 import jax
 import jax.numpy as jnp
 
+from jaxlabs.layers.dtypes import at_least_float32
+
 ROUNDING = 8
 """Tolerance of a cumulative sum of probabilities, in machine epsilons; the measured error for up to
 50,000 equal tokens is at most 5."""
@@ -32,7 +34,7 @@ def sample_token(
         Generation", section 5.2); 0: all.
       top_p: [] in [0, 1], probability mass of the candidates; see `top_k_top_p_mask`. 1: all.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = at_least_float32(logits)
     # The largest logit becomes 0, so that a tiny temperature overflows to -inf and not to NaN.
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
     greedy = jnp.argmax(logits, axis=-1)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlabs.layers.dtypes import at_least_float32
 from jaxlabs.layers.normalization import EPSILON
 
 
@@ -45,7 +46,7 @@ def batch_statistics(
       ValueError: `axes` does not contain the batch axis, or `weights` is not [batch].
     """
     axes = _check_axes(axes, x.ndim)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = at_least_float32(x)
     valid = jnp.ones(x.shape[:1], bool) if weights is None else weights != 0
     if valid.shape != x.shape[:1]:
         raise ValueError(f"weights: {valid.shape} is not accepted; {x.shape[:1]}, one an example")

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlabs.layers.dtypes import at_least_float32
 from jaxlabs.losses.cross_entropy import cross_entropy
 
 CLIP_LOGIT_SCALE = math.log(1 / 0.07)
@@ -46,7 +47,7 @@ def similarity_logits(
     []. The matmul has the full precision of its dtype on every platform: the scale, the inverse
     temperature, amplifies errors.
     """
-    images, texts = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (images, texts))
+    images, texts = at_least_float32(images), at_least_float32(texts)
     return scale * jnp.dot(images, texts.T, precision=lax.Precision.HIGHEST) + bias
 
 
@@ -105,7 +106,7 @@ def pairwise_sigmoid(
       weights: [texts], 0 for masked texts; None: no text is masked.
       paired: whether image i and text i are a pair; else all combinations are negatives.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = at_least_float32(logits)
     signed = jnp.where(jnp.eye(*logits.shape, dtype=bool), logits, -logits) if paired else -logits
     terms = -jax.nn.log_sigmoid(signed)
     if weights is not None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlabs.layers.dtypes import at_least_float32
 from jaxlabs.losses.loss_output import LossOutput
 
 
@@ -26,7 +27,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
       >>> round(float(cross_entropy(jnp.zeros((1, 4)), jnp.array([2]))[0]), 4)  # log 4
       1.3863
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = at_least_float32(logits)
     classes = lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
     label_logit = jnp.where(classes == labels[..., None], logits, 0).sum(axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - label_logit

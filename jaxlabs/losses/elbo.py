@@ -12,6 +12,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxlabs.layers.dtypes import at_least_float32
+
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -34,7 +36,7 @@ def bernoulli_log_likelihood(logits: jax.Array, x: jax.Array) -> jax.Array:
       x: [..., pixels] in [0, 1]; for fractional x it is the expectation over pixels that are 1 with
         probability x.
     """
-    logits = _to_float32(logits)
+    logits = at_least_float32(logits)
     # Not optax's, which takes two log sigmoids for one:
     # log sigmoid(-l) = -max(l, 0) - log(1 + exp(-|l|)), and log sigmoid(l) = l + log sigmoid(-l).
     log_prob_zero = -jnp.maximum(logits, 0) - jnp.log1p(jnp.exp(-jnp.abs(logits)))
@@ -49,7 +51,7 @@ def gaussian_log_likelihood(
     `mean` and `x` are `[..., pixels]`; `log_scale`, the log of the standard deviation, is [] or has
     the rank of x.
     """
-    mean = _to_float32(mean)
+    mean = at_least_float32(mean)
     return jnp.sum(
         -jnp.square((x - mean) * jnp.exp(-log_scale)) / 2 - log_scale - LOG_2PI / 2, axis=-1
     )
@@ -61,8 +63,4 @@ def importance_weighted_bound(log_weights: jax.Array) -> jax.Array:
     The `log_weights [samples, ...]` are `log p(x, z) - log q(z|x)` at samples z of q. With a single
     sample this is the estimate of the ELBO (Burda et al. 2015, equation 8).
     """
-    return jax.nn.logsumexp(_to_float32(log_weights), axis=0) - math.log(log_weights.shape[0])
-
-
-def _to_float32(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jax.nn.logsumexp(at_least_float32(log_weights), axis=0) - math.log(log_weights.shape[0])

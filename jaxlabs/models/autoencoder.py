@@ -223,8 +223,13 @@ train_step = build_train_step(loss)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def encode(model: Autoencoder, params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns mean and log variance `[batch, latent_dim]` of the codes of images; see `loss`."""
+def encode(
+    model: Autoencoder, params: Any, images: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+    """Returns mean and log variance `[batch, latent_dim]` of the codes of images; see `loss`.
+
+    A deterministic autoencoder has no log variance: None.
+    """
     return model.apply({"params": params}, to_float(images), method="encode")
 
 

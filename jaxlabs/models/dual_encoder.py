@@ -28,6 +28,7 @@ import jax.numpy as jnp
 
 from jaxlabs.config import positive, setting
 from jaxlabs.data.vocab import PADDING
+from jaxlabs.layers.dtypes import at_least_float32
 from jaxlabs.layers.matmul import dot_general
 from jaxlabs.losses import contrastive
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
@@ -159,7 +160,7 @@ class ImageEncoder(nn.Module):
 
 def l2_normalize(x: jax.Array) -> jax.Array:
     """Returns `x [batch, features]` with unit norm, in at least float32; 0 stays 0."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = at_least_float32(x)
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + TINY)
 
 

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlabs import keys
+from jaxlabs.data.vocab import END, PADDING, START
 from jaxlabs.decoding.beam import Beams, beam_search
 from jaxlabs.layers import masks
 from jaxlabs.layers.attention import attention_output
@@ -41,7 +42,6 @@ from jaxlabs.layers.rnn_cells import CELLS
 from jaxlabs.losses.cross_entropy import cross_entropy_output, is_top1
 from jaxlabs.losses.loss_output import Batch, Key, LossOutput, Variables
 from jaxlabs.models.sequence_classifier import (
-    PADDING,
     SequenceConfig,
     SequenceEncoder,
     add_positions,
@@ -50,8 +50,6 @@ from jaxlabs.models.sequence_classifier import (
     recurrent,
 )
 from jaxlabs.training.step import build_train_step
-
-START, END = 1, 2
 
 
 class Memory(NamedTuple):

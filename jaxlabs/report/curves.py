@@ -62,11 +62,13 @@ def optimization(figure: Figure, rows: Rows) -> tuple[str, str] | None:
 def learning_rate_range(figure: Figure, arrays: Arrays) -> tuple[str, str] | None:
     """Plots a learning-rate range test: `learning_rate [steps]`, increasing, and `loss [steps]`.
 
+    For Muon `muon_learning_rate [steps]`.
     None for fewer than three finite losses. Source: Smith (2017), "Cyclical learning rates for
     training neural networks", section 3.3.
     """
     finite = np.isfinite(arrays["loss"])
-    rates, values = arrays["learning_rate"][finite], arrays["loss"][finite]
+    name = next(name for name in arrays if name.endswith("learning_rate"))
+    rates, values = arrays[name][finite], arrays["loss"][finite]
     if rates.size < 3:
         return None
     smooth = smoothed(values)
@@ -75,15 +77,15 @@ def learning_rate_range(figure: Figure, arrays: Arrays) -> tuple[str, str] | Non
     axes = figure.subplots()
     axes.plot(rates, values, color=style.BLUE, alpha=0.35, linewidth=0.7)
     axes.plot(rates, smooth, color=style.BLUE)
-    for index, marker, name in ((steepest, "o", "steepest slope"), (lowest, "D", "lowest loss")):
-        label = f"{name}, {rates[index]:.2g}"
+    for index, marker, point in ((steepest, "o", "steepest slope"), (lowest, "D", "lowest loss")):
+        label = f"{point}, {rates[index]:.2g}"
         axes.plot(rates[index], smooth[index], marker, color=style.VERMILION, label=label)
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axes.set(xscale="log", xlabel=humanize(name), ylabel="loss")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(top=smooth[: lowest + 1].max() * 1.08, bottom=smooth[lowest] * 0.93)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.0)
     return (
-        "The learning rate increases at every step of training. A good peak learning rate "
+        f"The {humanize(name)} increases at every step of training. A good peak learning rate "
         f"lies between the steepest slope ({rates[steepest]:.2g}) and the lowest loss "
         f"({rates[lowest]:.2g}); beyond it training diverges.",
         "Loss against an increasing learning rate on a logarithmic axis.",

@@ -76,7 +76,7 @@ def training(
     found = invocation(lab, preset, settings, **options)
     checked = found.config()  # raises for an unknown setting or an invalid value
     if isinstance(lab, Lab):
-        require_used(checked.optimization, found.overrides)
+        require_used([checked.optimization], found.overrides)
         if (checked.num_processes or 1) > 1:
             message = f"{checked.num_processes} is not accepted; 1, or the command of the lab"
             raise ArgumentError("num_processes", message)

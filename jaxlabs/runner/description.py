@@ -19,7 +19,7 @@ from jaxlabs.runner.lab import Invocation, Lab, StudyData
 from jaxlabs.training import devices, jax_settings
 from jaxlabs.training.pretrained import Weights
 from jaxlabs.training.run_config import CommonConfig, RunConfig
-from jaxlabs.training.task import Task
+from jaxlabs.training.task import Task, is_batch_coupled
 
 ROUNDING_SETTINGS = ("grad_accum_steps", "eval_batch_size")
 """Settings that change metrics by rounding only, unless the loss is batch-coupled."""
@@ -100,7 +100,7 @@ def not_comparable_reason(
     """Returns why a run is not comparable with published results; empty if it is."""
     if not data.comparable:
         return f"trained on {data.dataset['name']}, not on the published data"
-    harmless = ["seed"] if task.batch_coupled else ["seed", *ROUNDING_SETTINGS]
+    harmless = ["seed"] if is_batch_coupled(task) else ["seed", *ROUNDING_SETTINGS]
     preset = invocation.preset_config().identity()
     changed = [
         name

@@ -257,9 +257,10 @@ def _check_flags_of_mode(invocation: Invocation) -> None:
     steps = config.steps
     if mode == "sample" and invocation.lab.sample is None:
         raise UserError(f"--mode: 'sample' is not accepted; {invocation.lab.name} has no sampler")
-    if mode == "train" and invocation.sweep is None:
-        require_used(config.optimization, invocation.overrides)
     writing = ("train", "lr_range")
+    if mode in (*writing, "plan"):
+        runs = [config.optimization for config in invocation.configs()]
+        require_used(runs, invocation.overrides)
     only_seeds = list(invocation.axes) == ["seed"]
     flag = ("seeds" if only_seeds else "vary") if invocation.axes else "sweep"
     ignored = {

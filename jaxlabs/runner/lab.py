@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import jax
 
-from jaxlabs.config import ArgumentError, canonical
+from jaxlabs.config import ArgumentError, UserError, canonical
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.published import Published, PublishedCurve
 from jaxlabs.run_folder import RunFolder, Sample
@@ -203,10 +203,29 @@ class Invocation:
         return RunFolder(pathlib.Path("runs") / f"{self.lab.name}-{self.preset}{suffix}")
 
     def config(self, point: Mapping[str, Any] | None = None) -> CommonConfig:
-        """Returns the settings of a new run: defaults < preset < `--config` < flags < `point`."""
+        """Returns the settings of a new run: defaults < preset < `--config` < flags < `point`.
+
+        Without a point, settings that are valid only with those that a sweep varies are those of
+        its first run.
+        """
         config_class = self.lab.config_class
         preset = canonical(config_class, self.lab.presets[self.preset])
-        return config_class.from_flat(preset | self.stored | self.overrides | dict(point or {}))
+        given = preset | self.stored | self.overrides
+        try:
+            return config_class.from_flat(given | dict(point or {}))
+        except UserError:
+            if point is not None or not self.axes:
+                raise
+            return config_class.from_flat(given | self.plan().points()[0])
+
+    def configs(self) -> list[CommonConfig]:
+        """Returns the settings of the run, or of every run of a sweep."""
+        sweep = self.plan()
+        if sweep is None:
+            return [self.config()]
+        return [
+            self.config(sweep.planned(point) | self.overrides | point) for point in sweep.points()
+        ]
 
     def plan(self) -> Sweep | None:
         """Returns the sweep of the command line; its metrics are empty if the lab names none."""

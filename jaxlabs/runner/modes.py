@@ -213,6 +213,7 @@ def _replay(invocation: Invocation) -> None:
             context.placement,
             checkpoints,
             invocation.replay_step,
+            context.read_weights,
         )
         if devices.is_main_process():
             print("\n".join(f"{value:12.6g}  {name}" for name, value in values.items()))

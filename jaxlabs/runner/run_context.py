@@ -43,7 +43,7 @@ class RunContext:
     """One run of a lab: its settings, model, data, run folder and devices.
 
     `tuned` are the settings that the run has resolved for its device, by name.
-    `read_weights` reads the weights of `--init_from`, once; None if it is not given.
+    `read_weights` reads the weights of `--init_from`, see `_weights_reader`; None if not given.
     `tokens_per_evaluation` limits evaluations during training, see `training.eval_budget`.
     """
 
@@ -93,9 +93,7 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
     require_own_settings(task, invocation.overrides)
     if invocation.mode == "lr_range":
         require_rate(task, config)
-    read = None
-    if config.init_from is not None:  # once; a resumed run does not need them
-        read = functools.cache(functools.partial(load_weights, config.init_from))
+    read = None if config.init_from is None else _weights_reader(invocation, config.init_from)
     tokens = eval_budget.tokens_per_evaluation(config, data)
     tuned |= {} if tokens is None else {eval_budget.SETTING: tokens}
     with open_run(invocation, config, data, task, tuned=tuned, read_weights=read) as folder:
@@ -103,6 +101,23 @@ def open_training(invocation: Invocation) -> Iterator[RunContext]:
             print(data.warning, file=sys.stderr)
         tokens = _tokens_per_evaluation(folder, tokens)
         yield RunContext(config, task, data, folder, placement, read, tokens, tuned)
+
+
+def _weights_reader(invocation: Invocation, path: str) -> Callable[[], Weights]:
+    """Returns a function that reads the weights of `--init_from` once.
+
+    It raises ArgumentError if they are not those that the run has been started with.
+    """
+    stored = (_stored_run(invocation) or {}).get("init_from", {})
+
+    @functools.cache
+    def read() -> Weights:
+        weights = load_weights(path)
+        if stored.get("sha256", weights.sha256) != weights.sha256:
+            raise ArgumentError("init_from", f"{path} has changed since the run was started")
+        return weights
+
+    return read
 
 
 def _check_settings(invocation: Invocation, config: RunConfig) -> None:

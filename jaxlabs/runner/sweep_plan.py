@@ -42,6 +42,10 @@ class Sweep:
         values = itertools.product(*(self.axes[name] for name in names))
         return [dict(zip(names, combination, strict=True)) for combination in values]
 
+    def planned(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the settings of a run on top of the preset, which flags override."""
+        return dict(self.settings) | dict(self.follow(point))
+
 
 def precision_sweep(*metrics: str, **settings: Any) -> Sweep:
     """Returns the sweep that compares bfloat16 with float32 activations, paired by seed.

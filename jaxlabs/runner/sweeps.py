@@ -99,12 +99,12 @@ def _run(
 
     A run of `--vary` has its own report; one of a lab's sweep leaves that to the sweep.
     """
-    planned = dict(sweep.settings) | dict(sweep.follow(point))
+    overrides = sweep.planned(point) | invocation.overrides | point
     try:
         # Its output would hide the progress of the sweep; it is in the run folder as well.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             summary = run_to_end(
-                single_run(invocation, planned | invocation.overrides | point, folder),
+                single_run(invocation, overrides, folder),
                 report=bool(invocation.axes),
             )
     except NonFiniteError:  # a diverged run is a result

@@ -44,7 +44,7 @@ def with_axes(invocation: Invocation, given: Sequence[str] | None, seeds: int | 
         if not 1 <= seeds <= MAX_RUNS:
             accepted = f"an integer of at least 1 and of at most {MAX_RUNS}"
             raise ArgumentError("seeds", f"{seeds} is not accepted; {accepted}")
-        axes["seed"] = invocation.config().seeds_from(seeds)
+        axes["seed"] = dataclasses.replace(invocation, axes=axes).config().seeds_from(seeds)
     runs = math.prod(map(len, axes.values()))
     if runs > MAX_RUNS:
         message = f"{runs} runs are not accepted; at most {MAX_RUNS}"
@@ -93,7 +93,7 @@ def _check_points(invocation: Invocation) -> None:
         try:
             config = invocation.config(point)
             if isinstance(invocation.lab, Lab):
-                require_used(config.optimization, point)
+                require_used([config.optimization], point)
         except UserError as error:
             if str(error) == _error_without_point(invocation):
                 raise

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.task import Task
+from jaxlabs.training.task import Task, is_batch_coupled
 
 SETTINGS = ("grad_accum_steps", "eval_batch_size")
 
@@ -28,16 +28,14 @@ def resolve(
 
     Args:
       config: the settings, in which those of a preset are a CPU's.
-      task: a task whose loss depends on the other examples of a micro-batch, by itself or by
-        BatchNorm, keeps the preset's values.
+      task: one that is batch-coupled keeps the preset's values.
       given: names of the settings that the user gave.
       stored: the resolved settings of a run that is resumed, else None; a given one is left out.
       platform: the platform of the run; None: that of this process.
     """
     if stored is not None:
         return {name: stored[name] for name in SETTINGS if name in stored and name not in given}
-    coupled = task.batch_coupled or "batch_stats" in jax.eval_shape(task.init, jax.random.key(0))
-    if coupled or (platform or jax.default_backend()) == "cpu":
+    if is_batch_coupled(task) or (platform or jax.default_backend()) == "cpu":
         return {}
     suited = {
         "grad_accum_steps": 1,

@@ -88,7 +88,8 @@ class Evaluator:
         The derived metrics of the task follow; for windows of a text `loss_stderr`, see
         `standard_error`, and `bits_per_byte`, the loss in bits per byte of the targets. The EMA
         parameters are evaluated if the state has them. The random numbers of a loss are the same
-        in every evaluation. A set of total weight 0 gives nan.
+        in every evaluation and for every batch size, since each example has its key. A set of total
+        weight 0 gives nan.
 
         Raises:
           CancelledError: another thread has set `cancelled`.
@@ -124,8 +125,7 @@ class Evaluator:
     def _step(
         self, state: TrainState, examples: Examples, index: int
     ) -> tuple[LossOutput, Windows | None]:
-        key = jax.random.fold_in(self.key, index)
-        return self._eval_step(state, self._batch(examples, index), key)
+        return self._eval_step(state, self._batch(examples, index), self.key)
 
     def _require_memory(self, state: TrainState, examples: Examples) -> None:
         """Raises TooLarge if a batch, or an array of its loss, does not fit into memory."""

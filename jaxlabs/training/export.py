@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from jaxlabs.config import UserError
 from jaxlabs.run_folder import RunFolder, renamed
@@ -37,17 +37,6 @@ def export_safetensors(params: Any, path: str | os.PathLike, metadata: Mapping[s
     header = {name: json.dumps(value) for name, value in metadata.items()}
     path = Path(path)
     RunFolder(path.parent).write_bytes(path, safetensors.numpy.save(arrays, header))
-
-
-def load_safetensors(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns (nested parameter tree of numpy arrays, metadata) of an exported file.
-
-    Raises:
-      UserError: the file is missing, or is not a valid safetensors file.
-    """
-    arrays, header = read_safetensors(path)
-    metadata = {name: json.loads(text) for name, text in header.items()}
-    return unflatten_dict(arrays, sep="."), renamed.checkpoint(metadata)
 
 
 def read_safetensors(

@@ -7,6 +7,7 @@ from jaxlabs.data.dataset import DataModule
 from jaxlabs.training.advance import Advance
 from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.initial_state import initial_state
+from jaxlabs.training.optimizer_config import main_rate
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task, build_task_optimizer, is_full_batch, optimizer_name
 
@@ -27,8 +28,8 @@ def range_test(
 
     Returns:
       `learning_rate [steps]` and `loss [steps]`, the training loss of each batch. A good rate is
-      well below the one at which the loss rises. For a task's own optimizer the rates are relative
-      to its own.
+      well below the one at which the loss rises. For Muon `muon_learning_rate [steps]`; the rate of
+      its NAdam rises in proportion. For a task's own optimizer the rates are relative to its own.
 
     Raises:
       UserError: the optimizer has no learning rate.
@@ -41,6 +42,9 @@ def range_test(
     tx = build_task_optimizer(task, config, rising)
     state = initial_state(task, config, placement, tx)
     state, log = Advance(task, config, placement, data.train, steps)(state, steps)
-    peak = config.optimization.learning_rate if task.optimizer is None else 1.0
+    name, peak = "learning_rate", 1.0
+    if task.optimizer is None:
+        name = main_rate(config.optimization)
+        peak = getattr(config.optimization, name)
     rates = peak * rising(np.arange(steps))
-    return {"learning_rate": rates[: int(state.step)], "loss": log["loss"]}
+    return {name: rates[: int(state.step)], "loss": log["loss"]}

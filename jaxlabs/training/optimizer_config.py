@@ -2,11 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jaxlabs.config import ArgumentError, Config, setting
 
-SCHEDULE = ("learning_rate", "lr_schedule", "warmup_steps", "decay_steps", "end_lr_ratio")
+DECAY = ("decay_steps", "end_lr_ratio")
+SCHEDULE = ("learning_rate", "lr_schedule", "warmup_steps", *DECAY)
 ADAM = (*SCHEDULE, "adam_b1", "adam_b2")
 SETTINGS = {
     "sgd": (*SCHEDULE, "momentum", "nesterov", "weight_decay"),
@@ -127,21 +128,33 @@ class OptimizerConfig(Config):
             )
 
 
-def require_used(config: OptimizerConfig, given: Iterable[str]) -> None:
-    """Raises ArgumentError for a given setting that the optimizer does not use.
+def require_used(configs: Sequence[OptimizerConfig], given: Iterable[str]) -> None:
+    """Raises ArgumentError for a given setting that no optimizer and no schedule uses.
 
     Args:
-      config: the settings.
+      configs: the settings of one run, or of each run of a sweep.
       given: names of the settings that the user gave.
     """
-    if config.optimizer not in SETTINGS:  # an earlier one, which is refused elsewhere
+    optimizers = list(dict.fromkeys(config.optimizer for config in configs))
+    if not {*optimizers} <= SETTINGS.keys():  # an earlier one, which is refused elsewhere
         return
+    constant = all(config.lr_schedule == "constant" for config in configs)
     for name in given:
         users = [optimizer for optimizer, names in SETTINGS.items() if name in names]
-        if users and config.optimizer not in users:
+        if users and not {*users} & {*optimizers}:
             raise ArgumentError(
-                name, f"not used by `optimizer` {config.optimizer}; only by {', '.join(users)}"
+                name,
+                f"not used by `optimizer` {' or '.join(optimizers)}; only by {', '.join(users)}",
             )
+        if constant and name in DECAY:
+            raise ArgumentError(
+                name, "not used by `lr_schedule` constant; only by cosine and linear"
+            )
+
+
+def main_rate(config: OptimizerConfig) -> str:
+    """Returns the name of the learning rate of most parameters."""
+    return "muon_learning_rate" if config.optimizer == "muon" else "learning_rate"
 
 
 def divergence_flags(config: OptimizerConfig) -> str:
@@ -149,7 +162,7 @@ def divergence_flags(config: OptimizerConfig) -> str:
 
     These are the learning rate, and the others of the optimizer that exceed their defaults.
     """
-    rate = "muon_learning_rate" if config.optimizer == "muon" else "learning_rate"
+    rate = main_rate(config)
     default, used = OptimizerConfig(optimizer=config.optimizer), SETTINGS[config.optimizer]
     others = [
         name

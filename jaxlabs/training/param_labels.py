@@ -20,7 +20,7 @@ DECAYED = (HIDDEN, EMBEDDING, HEAD)
 """Labels of the parameters that are decayed; Muon decays those that it orthogonalizes."""
 
 PARAM_LABELS = (
-    (r"(bias|scale|first_state)$", VECTOR),
+    (r"(bias|scale)$", VECTOR),
     # Depthwise: one filter per channel. The kernel [width, 1, channels] has the shape of a grouped
     # convolution in checkpoints, but is no matrix.
     (r"convolution\.kernel$", VECTOR),

@@ -1,5 +1,7 @@
 """Replay of one training step, with the RMS of every gradient."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +12,7 @@ from jaxlabs.training.checkpoints import Checkpoints
 from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.feed import Feed
 from jaxlabs.training.initial_state import initial_state
+from jaxlabs.training.pretrained import Weights
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.state import leaf_names
 from jaxlabs.training.step import accumulate_gradients
@@ -23,6 +26,7 @@ def replay(
     placement: MeshSharding,
     checkpoints: Checkpoints,
     step: int,
+    read_weights: Callable[[], Weights] | None = None,
 ) -> dict[str, float]:
     """Repeats one step of a run exactly.
 
@@ -33,6 +37,7 @@ def replay(
       placement: the mesh.
       checkpoints: the run's checkpoints; the replay starts at the newest one before `step`.
       step: number of the step, in 1..steps; it takes the state from `step - 1` to `step`.
+      read_weights: reads the weights that the run has started from, if there are any.
 
     Returns:
       `loss`, and the root mean square of the gradient of every parameter, by dotted name. Values
@@ -42,7 +47,8 @@ def replay(
       ArgumentError: the run stops before this step, diverged or converged.
     """
     resumed = any(saved < step for saved in checkpoints.steps())
-    state = initial_state(task, config, placement, weights={} if resumed else None)
+    weights = {} if resumed or read_weights is None else read_weights().arrays
+    state = initial_state(task, config, placement, weights=weights)
     state = checkpoints.restore(state, at_most=step - 1) or state
     advance = Advance(task, config, placement, data.train)
     state, _ = advance(state, step - 1)

@@ -28,14 +28,14 @@ def build_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     left = max(steps, 1) - config.warmup_steps
     if config.lr_schedule == "constant":
         decay_steps = 0
-    elif left < 1:
+    elif left < 1 and steps:
         raise ArgumentError(
             "warmup_steps",
             f"{config.warmup_steps} is not accepted with a {config.lr_schedule} schedule of"
             f" `steps` {steps}; an integer below the number of steps",
         )
     else:  # a run may be shorter than the decay of its preset
-        decay_steps = min(config.decay_steps or left, left)
+        decay_steps = max(min(config.decay_steps or left, left), 1)
     decay = {
         "constant": lambda: optax.constant_schedule(1.0),
         "cosine": lambda: optax.cosine_decay_schedule(1.0, decay_steps, config.end_lr_ratio),

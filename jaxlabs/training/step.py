@@ -145,7 +145,8 @@ def merge_microbatches(leaf: jax.Array) -> jax.Array:
 def global_norm_and_nonfinite(gradients: Tree, loss: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the global norm, and the index of the first non-finite leaf (-1: none)."""
     # Not `vdot`, whose reshape to a vector would gather a gradient that is split over devices.
-    squares = jnp.stack([jnp.tensordot(g, g, g.ndim) for g in jax.tree.leaves(gradients)])
+    square = functools.partial(jnp.tensordot, precision=jax.lax.Precision.HIGHEST)
+    squares = jnp.stack([square(g, g, g.ndim) for g in jax.tree.leaves(gradients)])
     first = _first(~jnp.isfinite(jnp.append(squares, loss)))
     return jnp.sqrt(squares.sum()), first
 

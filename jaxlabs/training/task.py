@@ -134,6 +134,11 @@ def build_task_optimizer(
     return except_frozen(clipped(tx, settings), settings.freeze)
 
 
+def is_batch_coupled(task: Task) -> bool:
+    """Whether a loss depends on the other examples of its batch, by itself or by BatchNorm."""
+    return task.batch_coupled or "batch_stats" in jax.eval_shape(task.init, jax.random.key(0))
+
+
 def is_stochastic(task: Task, dataset: Any, batch_size: int) -> bool:
     """Returns whether the training loss depends on its key or on the step; it is only traced."""
 

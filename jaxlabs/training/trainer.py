@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlabs.config import ArgumentError, UserError
+from jaxlabs.config import UserError
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder, Sample
 from jaxlabs.training import jax_settings, signals
@@ -149,18 +149,11 @@ class Trainer:
             return self._run(state)
 
     def _weights(self) -> Mapping[str, np.ndarray]:
-        """Returns the weights to start from, and prints what is taken; none for a resumed run.
-
-        Raises:
-          ArgumentError: they are not those that the run folder has been started with.
-        """
+        """Returns the weights to start from, and prints what is taken; none for a resumed run."""
         path = self.config.init_from
         if path is None or self.checkpoints.steps():
             return {}
         weights = self.read_weights() if self.read_weights else load_weights(path)
-        stored = self.folder.read_config().get("init_from", {}) if self.folder.exists() else {}
-        if stored.get("sha256", weights.sha256) != weights.sha256:
-            raise ArgumentError("init_from", f"{path} has changed since the run was started")
         variables = jax.eval_shape(self.task.init, jax.random.key(0))
         for line in describe(variables["params"], weights.arrays):
             if is_main_process():
@@ -184,8 +177,8 @@ class Trainer:
                 count = min(size, boundary - step, config.steps_per_call)
                 state, elapsed = self.train_chunk(state, step + count)
                 step, last = int(state.step), self._is_last(state)
-                if count == size:
-                    size = next_chunk_size(size, elapsed)
+                if count == size or elapsed > CHUNK_SECONDS:
+                    size = next_chunk_size(count, elapsed)
                 loss = None
                 if last or step % config.eval_every == 0:
                     loss = self.evaluate(state)
@@ -335,8 +328,10 @@ class Trainer:
 
     def _evaluate_finally(self, state: TrainState) -> dict[str, float]:
         """Evaluates the final sets, in all processes together."""
+        start = time.perf_counter()
         with signals.during("in the final evaluation"):
             metrics = self._evaluation.final(state)
+        self._evaluation_seconds += time.perf_counter() - start
         if metrics and self.data.text_tokens:
             self._progress.print_line(f"final evaluation: {losses_of(metrics)}")
         return {

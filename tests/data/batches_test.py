@@ -179,7 +179,7 @@ def test_eval_batches_read_every_example_in_stored_order():
     batches = [read(examples, index, batch_size=4) for index in range(num_batches(examples, 4))]
     assert [valid_labels(batch) for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     np.testing.assert_array_equal(batches[-1]["weights"], [1, 1, 0, 0])
-    np.testing.assert_array_equal(batches[-1]["example_index"], [0, 1, 2, 3])
+    np.testing.assert_array_equal(batches[-1]["example_index"], [8, 9, 10, 11])
 
 
 def test_stored_weights_are_kept_and_padding_has_weight_0():

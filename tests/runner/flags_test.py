@@ -118,19 +118,20 @@ def test_recorded_command_can_be_run_again(tiny_flags, tmp_path):
     assert f"'--workdir={tmp_path / 'my run'}'" in recorded
 
 
-@pytest.mark.parametrize("batch_coupled", [False, True])
+@pytest.mark.parametrize("coupled", ["no", "loss", "batch_norm"])
 def test_evaluation_batch_matters_to_comparisons_only_where_it_couples_examples(
-    batch_coupled, tiny_flags
+    coupled, tiny_flags
 ):
     flags = ["--eval_batch_size=32", "--seed=3"]
     invocation = cli.parse(LAB, ["--preset=reference", *flags])
     config = cli.parse(LAB, [*tiny_flags, *flags]).config()
     data = dataclasses.replace(LAB.load_data(config), comparable=True)
     task = LAB.build_task(config, data.data_spec)
-    task = dataclasses.replace(task, batch_coupled=batch_coupled)
+    init = task.init if coupled != "batch_norm" else lambda key: {"params": {}, "batch_stats": {}}
+    task = dataclasses.replace(task, batch_coupled=coupled == "loss", init=init)
     reason = not_comparable_reason(invocation, invocation.config(), task, data)
     changed = "other settings than the preset's: eval_batch_size"
-    assert reason == (changed if batch_coupled else "")
+    assert reason == ("" if coupled == "no" else changed)
 
 
 @pytest.mark.parametrize("name", ["mode", "vary", "help"])

@@ -96,12 +96,28 @@ def test_values_are_those_of_the_flag():
         (["--vary=steps=1,2", "--mode=sample"], "--vary: not accepted with --mode=sample; "),
         (["--seeds=2", "--mode=evaluate"], "--seeds: not accepted with --mode=evaluate; "),
         (["--vary=momentum=0.5,0.9"], "--vary: momentum: not used by --optimizer "),
+        (["--seeds=2", "--momentum=0.5"], "--momentum: not used by --optimizer muon; only by sgd"),
+        (
+            ["--vary=optimizer=adam,lion", "--momentum=0.5"],
+            "--momentum: not used by --optimizer adam or lion; only by sgd",
+        ),
     ],
 )
 def test_invalid_values_and_conflicts_give_one_line(flags, line):
     with pytest.raises(UserError) as raised:
         cli.parse(LAB, flags)
     assert error_line(LAB, raised.value).startswith(line)
+
+
+def test_setting_that_one_run_uses_is_accepted():
+    assert len(points("--vary=optimizer=adam,sgd", "--momentum=0.5")) == 2
+
+
+def test_other_settings_need_to_be_valid_only_with_those_that_vary():
+    flags = ["--embed_dim=200", "--vary=num_heads=4,5", "--seeds=2"]
+    sweep = cli.parse(LAB, [*flags, "--preset=reference"])  # 6 heads do not divide 200
+    assert [point["num_heads"] for point in sweep.plan().points()] == [4, 4, 5, 5]
+    assert sweep.folder().path.name == "gpt-reference-vary-num_heads-seed"
 
 
 def test_invalid_value_is_refused_before_the_first_run(refused, here):

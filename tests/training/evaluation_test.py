@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxlabs import keys
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.losses.loss_output import LossOutput
@@ -93,22 +94,26 @@ def test_set_without_weight_gives_nan_and_no_warning(
     assert math.isnan(evaluate(make_state(task, optax.sgd(1.0)), data)["loss"])
 
 
-def test_random_numbers_differ_between_batches_and_repeat_between_evaluations(
-    make_config, make_placement
-):
+COUNT = 6
+
+
+def test_random_numbers_are_those_of_the_example_for_every_batch_size(make_config, make_placement):
     def loss(model, variables, batch, key, *, train):
-        noise = jax.random.uniform(key, batch["weights"].shape)
-        first = jax.numpy.where(batch["index"] == 0, noise, 0).sum()
-        last = jax.numpy.where(batch["index"] == 4, noise, 0).sum()
-        return LossOutput(noise.sum(), batch["weights"].sum(), {"first": first, "last": last})
+        noise = jax.vmap(jax.random.uniform)(keys.per_example(key, batch["example_index"]))
+        noise = noise * batch["weights"]  # 0 for padding
+        of_each = {str(i): ((batch["index"] == i) * noise).sum() for i in range(COUNT)}
+        return LossOutput(noise.sum(), batch["weights"].sum(), of_each)
 
     state = create_state(None, {"params": {"a": np.ones(1)}}, optax.sgd(1.0))
     task = Task(model=None, init=None, loss=loss, train_step=None)
-    evaluate = Evaluator(task, make_placement(), make_config(eval_batch_size=4))
-    data = Examples({"index": np.arange(8)})
-    once, again = evaluate(state, data), evaluate(state, data)
-    assert once == again
-    assert once["first"] != once["last"]
+    data = Examples({"index": np.arange(COUNT)})
+    by_size = [
+        Evaluator(task, make_placement(), make_config(eval_batch_size=size))(state, data)
+        for size in (4, 4, 8)
+    ]
+    noise = [[metrics[str(i)] for i in range(COUNT)] for metrics in by_size]
+    assert noise[0] == noise[1] == noise[2]
+    assert len({*noise[0]}) == COUNT
 
 
 def test_derived_metrics_come_from_the_means(

@@ -23,6 +23,14 @@ def test_rates_are_log_spaced_around_the_configured_one(
     assert np.isfinite(curve["loss"]).all()
 
 
+def test_rates_of_muon_are_those_of_its_flag(make_task, make_data, make_config, make_placement):
+    config = make_config(optimizer="muon", muon_learning_rate=0.5, learning_rate=1e-3)
+    curve = range_test(make_task(), make_data(), config, make_placement(), steps=3)
+    expected = [0.5 * MIN_RATIO, 0.5 * (MIN_RATIO * MAX_RATIO) ** 0.5, 0.5 * MAX_RATIO]
+    np.testing.assert_allclose(curve["muon_learning_rate"], expected, rtol=1e-6)
+    assert "learning_rate" not in curve
+
+
 def test_losses_equal_adam_at_the_returned_rates(
     make_task, make_data, make_config, make_placement, make_state
 ):

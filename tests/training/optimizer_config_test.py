@@ -35,11 +35,18 @@ def test_nesterov_without_momentum_is_refused():
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting_of_another_optimizer_is_refused_when_given(name):
-    config = OptimizerConfig(optimizer=name)
+    config = [OptimizerConfig(optimizer=name, lr_schedule="cosine")]
     require_used(config, [*SETTINGS[name], "optimizer", "grad_clip_norm", "steps"])
     for unused in set().union(*SETTINGS.values()).difference(SETTINGS[name]):
         with pytest.raises(UserError, match=f"^{unused}: not used by `optimizer` {name}; only by "):
             require_used(config, [unused])
+
+
+@pytest.mark.parametrize("name", ["decay_steps", "end_lr_ratio"])
+def test_setting_of_the_decay_is_refused_with_a_constant_rate(name):
+    with pytest.raises(UserError, match=f"^{name}: not used by `lr_schedule` constant; only by "):
+        require_used([OptimizerConfig()], [name])
+    require_used([OptimizerConfig(), OptimizerConfig(lr_schedule="linear")], [name])
 
 
 def test_every_setting_of_few_optimizers_names_them_in_its_help():

@@ -107,14 +107,16 @@ def test_weights_that_have_changed_since_the_start_are_refused(run, make_task, c
     params = make_task().init(jax.random.key(0))["params"]
     export_safetensors(params, "weights.safetensors", {})
     assert run("run", "--init_from=weights.safetensors")[0] == 0
-    folder = RunFolder("run")
+    folder, replay = RunFolder("run"), ("--mode=replay", "--replay_step=1")
+    assert run("run", "--init_from=weights.safetensors", *replay)[0] == 0
     folder.checkpoints.rename("elsewhere")
     (folder.path / "summary.json").unlink()
     export_safetensors(jax.tree.map(lambda leaf: 2 * leaf, params), "weights.safetensors", {})
-    assert run("run", "--init_from=weights.safetensors")[0] == 2
-    err = capsys.readouterr().err.splitlines()[-1]
-    assert err.startswith("toy: --init_from: ")
-    assert err.endswith("has changed since the run was started")
+    for flags in ((), replay):
+        assert run("run", "--init_from=weights.safetensors", *flags)[0] == 2
+        err = capsys.readouterr().err.splitlines()[-1]
+        assert err.startswith("toy: --init_from: ")
+        assert err.endswith("has changed since the run was started")
 
 
 @pytest.mark.parametrize(

@@ -65,3 +65,4 @@ def test_warm_up_longer_than_the_run_is_refused():
 
 def test_run_without_steps_has_a_schedule():
     assert float(build_schedule(OptimizerConfig(lr_schedule="cosine"), 0)(0)) == 1.0
+    assert float(build_schedule(OptimizerConfig(lr_schedule="cosine", warmup_steps=3), 0)(0)) > 0

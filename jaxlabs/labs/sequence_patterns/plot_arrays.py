@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxlabs.data.batches import Examples
 from jaxlabs.data.dataset import DataModule
-from jaxlabs.data.sequence_data import END, SPECIAL_TOKENS, load_vocabs
-from jaxlabs.data.vocab import Vocab
+from jaxlabs.data.sequence_data import SPECIAL_TOKENS, load_vocabs
+from jaxlabs.data.vocab import END, Vocab
 from jaxlabs.labs.sequence_patterns.sequence_predictions import Model, predict
 from jaxlabs.models.seq2seq import Seq2Seq, translate
 from jaxlabs.run_folder import RunFolder

@@ -12,9 +12,9 @@ import numpy as np
 from jaxlabs.config import ArgumentError, Config, UserError, runtime
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.grammars import next_word
-from jaxlabs.data.sequence_data import END, SPECIAL_TOKENS, load_vocabs
+from jaxlabs.data.sequence_data import SPECIAL_TOKENS, load_vocabs
 from jaxlabs.data.sequence_files import words_of
-from jaxlabs.data.vocab import Vocab
+from jaxlabs.data.vocab import END, Vocab
 from jaxlabs.labs.sequence_patterns.sequence_scores import bleu, exact_match, tag_span_f1
 from jaxlabs.models import seq2seq
 from jaxlabs.models.seq2seq import Seq2Seq

@@ -54,6 +54,19 @@ def test_loop_compiles_once_for_chunks_of_different_sizes(resume, make_task, mon
     assert len(traces) == 2  # once for the shapes of the log, once for the executable
 
 
+def test_slower_steps_make_shorter_chunks(resume, monkeypatch):
+    counts, train_chunk = [], Trainer.train_chunk
+
+    def timed(self, state, until):
+        counts.append(until - int(state.step))
+        state, _ = train_chunk(self, state, until)
+        return state, 1e-3 if len(counts) < 4 else 1e7
+
+    monkeypatch.setattr(Trainer, "train_chunk", timed)
+    resume(steps=12, steps_per_call=3, eval_every=100, checkpoint_every=100)
+    assert counts == [1, 3, 3, 3, 1, 1]
+
+
 def test_step_that_does_not_fit_into_memory_is_refused_before_metrics_are_written(
     resume, monkeypatch
 ):

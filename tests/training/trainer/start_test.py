@@ -35,6 +35,12 @@ def test_new_run_is_evaluated_while_the_step_compiles(resume, monkeypatch):
     assert result.evaluation_seconds > 0
 
 
+def test_final_evaluation_counts_as_evaluation(resume, monkeypatch):
+    monkeypatch.setattr(RunEvaluation, "final", lambda *_: time.sleep(0.5) or {})
+    result, _ = resume(steps=0, warmup_steps=0)
+    assert result.evaluation_seconds > 0.5
+
+
 def test_error_while_the_step_compiles_ends_the_evaluation(resume, monkeypatch):
     batches, step = [], Evaluator._step
 
