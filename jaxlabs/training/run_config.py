@@ -49,7 +49,7 @@ class CommonConfig(Config):
         kind=RUNTIME,
     )
     workdir: str | None = setting(
-        None, "run folder; none: runs/<experiment>-<preset>", kind=RUNTIME
+        None, "run folder; none: runs/<lab>-<preset>, see the last line of the output", kind=RUNTIME
     )
     data_dir: str | None = setting(
         None,

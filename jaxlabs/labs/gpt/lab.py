@@ -2,7 +2,7 @@
 
 Source    an unpublished course write-up of the character GPT; nanoGPT's train_shakespeare_char
 Command   python -m experiments.gpt --platform=cpu
-Expect    quick: one to three minutes of training on two cores, held-out loss about 1.53 nats
+Expect    quick: one to four minutes of training on two cores, held-out loss about 1.53 nats
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ PRESETS = {
         "eval_batch_size": 16,
     },
     # Minimal time to nanoGPT's best held-out loss, 1.4697 (docs/results.md).
-    # A local window makes a long context cheap. A batch this small suits one or two devices.
+    # A sliding window makes a long context cheap. A batch this small suits one or two devices.
     "speedrun": {
         **MODERN_BLOCK,
         **MUON,
