@@ -101,7 +101,7 @@ class ContiguousStreams:
         Raises:
           UserError: the text is shorter than one window per row.
         """
-        return steps_of_epoch(self.tokens.shape[0], batch_size, self.context_length)
+        return steps_per_epoch(self.tokens.shape[0], batch_size, self.context_length)
 
     def batch_at(self, seed: int | jax.Array, step: int | jax.Array, batch_size: int) -> Batch:
         """Returns the next segment of every row."""
@@ -211,7 +211,7 @@ def require_window(length: int, context_length: int, argument: str = "context_le
         )
 
 
-def steps_of_epoch(length: int, batch_size: int, context_length: int) -> int:
+def steps_per_epoch(length: int, batch_size: int, context_length: int) -> int:
     """Returns the steps of an epoch of `ContiguousStreams` over `length` tokens.
 
     Raises:

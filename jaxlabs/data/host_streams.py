@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlabs import keys
 from jaxlabs.data import documents
-from jaxlabs.data.batches import require_window, steps_of_epoch
+from jaxlabs.data.batches import require_window, steps_per_epoch
 from jaxlabs.data.host import HostBatch, cpu
 from jaxlabs.data.shards import ShardedTokens
 
@@ -60,8 +60,8 @@ class HostContiguousStreams:
     context_length: int  #: tokens per row and step
 
     def windows(self, batch_size: int) -> int:
-        """Returns the steps of an epoch, see `steps_of_epoch`."""
-        return steps_of_epoch(len(self.tokens), batch_size, self.context_length)
+        """Returns the steps of an epoch, see `steps_per_epoch`."""
+        return steps_per_epoch(len(self.tokens), batch_size, self.context_length)
 
     def batch_at(self, seed: int, step: int, batch_size: int) -> HostBatch:
         """Returns the next segment of every row."""

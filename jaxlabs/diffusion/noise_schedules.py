@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlabs.config import ArgumentError, Config, positive, setting
 
-EPSILON, V = "epsilon", "v"
+EPSILON, V = "epsilon", "v_prediction"
 MAX_BETA = 0.999
 """Upper bound of the betas of the cosine schedule (Nichol and Dhariwal 2021)."""
 
@@ -42,9 +42,10 @@ class DiffusionConfig(Config):
     )
     prediction_type: str = setting(
         EPSILON,
-        "prediction type of the network: the noise (epsilon) or v (Salimans and Ho 2022)",
+        "what the network predicts: the noise (epsilon) or v (v_prediction; Salimans and Ho 2022)",
         choices=(EPSILON, V),
         aliases=("prediction",),
+        value_aliases={"v": V},
     )
     loss_weighting: str = setting(
         "uniform",

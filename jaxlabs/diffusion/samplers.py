@@ -27,6 +27,7 @@ from jaxlabs.diffusion.noise_schedules import (
 )
 
 ANCESTRAL, DDIM, DPM_SOLVER = SAMPLERS = ("ancestral", "ddim", "dpm_solver")
+FIXED_SMALL, FIXED_LARGE = "fixed_small", "fixed_large"
 SPACINGS = ("trailing", "leading", "linspace", "log_snr")
 
 
@@ -62,10 +63,12 @@ class SamplerConfig(Config):
         maximum=1,
     )
     variance_type: str = runtime(
-        "posterior",
-        "variance of the noise of ancestral sampling",
-        choices=("posterior", "beta"),
+        FIXED_SMALL,
+        "variance of the noise of ancestral sampling: that of the posterior (fixed_small) or beta"
+        " (fixed_large)",
+        choices=(FIXED_SMALL, FIXED_LARGE),
         aliases=("variance",),
+        value_aliases={"posterior": FIXED_SMALL, "beta": FIXED_LARGE},
     )
     clip_sample: bool = runtime(
         True,
@@ -148,12 +151,12 @@ def coefficients(diffusion: DiffusionConfig, sampler: SamplerConfig) -> _Coeffic
 def _ancestral(alpha_bar: np.ndarray, next_alpha_bar: np.ndarray, sampler: SamplerConfig) -> tuple:
     """The posterior's mean and either variance (Ho et al. 2020, section 3.2).
 
-    The last step adds no noise. With the variance beta, diffusers' DDPM adds noise in it unless it
+    The last step adds no noise. With `fixed_large`, diffusers' DDPM adds noise in it unless it
     is at timestep 0.
     """
     beta = 1 - alpha_bar / next_alpha_bar
     noise_ratio = (1 - next_alpha_bar) / (1 - alpha_bar)
-    posterior = sampler.variance_type == "posterior"
+    posterior = sampler.variance_type == FIXED_SMALL
     variance = beta * noise_ratio if posterior else np.append(beta[:-1], 0)
     b = np.sqrt(next_alpha_bar) * beta / (1 - alpha_bar)
     return np.sqrt(1 - beta) * noise_ratio, b, np.zeros_like(alpha_bar), np.sqrt(variance)

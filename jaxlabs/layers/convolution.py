@@ -33,10 +33,10 @@ def conv3x3(x: jax.Array, kernel: jax.Array, precision: str = "default") -> jax.
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=lax_precision(precision),
     )
-    form = dispatch.conv3x3_form(x.shape, kernel.shape, x.dtype, precision)
+    implementation = dispatch.conv3x3_implementation(x.shape, kernel.shape, x.dtype, precision)
 
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return cpu_conv3x3.conv3x3(x, kernel, precision, form)
+        return cpu_conv3x3.conv3x3(x, kernel, precision, implementation)
 
     return dispatch.by_platform(x, kernel, cpu=on_cpu, default=convolve)
 

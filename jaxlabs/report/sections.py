@@ -232,7 +232,7 @@ def reproduce(config: JsonObject, summary: JsonObject) -> str:
     if command and requested and used and requested != used and not is_path:
         command += f"  # trained on {used}: {requested} was not found"
     checksum = (
-        "The same versions on the same kind of machine give the same parameters bit for bit; "
+        "The same versions on the same kind of machine give bitwise equal parameters; "
         f"SHA-256: {digest}."
     )
     return html.section(

@@ -4,13 +4,13 @@
     jaxlabs check my_lab.py --batch_size=16
 
 overfits one batch         Adam halves the loss of one batch
-micro-batches = the batch  two micro-batches have the loss and the gradients of the whole batch
-gradients = differences    gradients equal central differences in float64
+gradient accumulation      two micro-batches have the loss and the gradients of the whole batch
+gradient check             gradients equal central differences in float64
 sampler                    one key gives one sample; another key compiles nothing
 sampler traceable          `Lab.sample` is traced in parameters and key, up to its copy to the host
 compiles once              training compiles its step once
 resumes in a new process   four steps, the last two of them in another process, give the same bits
-1 = 4 devices              four devices give the loss and the gradients of one
+data parallelism           four devices give the loss and the gradients of one
 
 Each line is PASS, FAIL or SKIP with its number or reason; the status is 1 if one is FAIL. The
 settings are those of the first preset with batches of 8, and the given flags of the lab.
@@ -31,7 +31,7 @@ import jax
 from jaxlabs import labs
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.runner import call, check_processes, check_sampler
-from jaxlabs.runner.check_processes import CHILD, DEVICES, Processes
+from jaxlabs.runner.check_processes import CHILD, Processes
 from jaxlabs.runner.check_result import CheckResult, Row, Skipped, make_row
 from jaxlabs.runner.check_setup import STEPS, Setup, make_setup
 from jaxlabs.runner.flags import error_line, parse
@@ -45,7 +45,7 @@ MAIN = 'if __name__ == "__main__":'
 IN_PROCESSES = {
     "compiles once": check_processes.compiles_once,
     "resumes in a new process": check_processes.resumes,
-    f"1 = {DEVICES} devices": check_processes.devices_equal_one,
+    "data parallelism": check_processes.devices_equal_one,
 }
 """The properties that other processes find, in this order."""
 
@@ -159,8 +159,8 @@ def _rows(invocation: Invocation, name: str | None, show: Callable[[str], None])
         case = checks.make_case(setup.task, setup.config, setup.placement, setup.data.train)
     here = {
         "overfits one batch": lambda: checks.overfits_one_batch(case),
-        "micro-batches = the batch": lambda: _micro_batches(setup, case),
-        "gradients = differences": lambda: _gradients(case),
+        "gradient accumulation": lambda: _micro_batches(setup, case),
+        "gradient check": lambda: _gradients(case),
         "sampler": lambda: check_sampler.one_key_gives_one_sample(setup),
         "sampler traceable": lambda: check_sampler.is_traceable(setup),
     }

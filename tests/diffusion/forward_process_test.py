@@ -61,7 +61,7 @@ def test_posterior_equals_bayes_rule():
     np.testing.assert_allclose(at_zero, x0, atol=1e-6)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_prediction_from_the_target_recovers_the_image(prediction):
     x0, noise = images(4, 3, 3, 1), images(4, 3, 3, 1)[::-1].copy()
     x = forward_process.q_sample(SCHEDULE, x0, TIMES, noise)
@@ -74,13 +74,13 @@ def test_v_is_x_rotated_by_90_degrees():
     """In the plane of image and noise, x = (cos, sin) and v = (-sin, cos)."""
     ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))
     angle = np.arccos(alphas_cumprod(CONFIG)[TIMES] ** 0.5)[:, None]
-    image_coef = forward_process.target(SCHEDULE, ones, zeros, TIMES, "v")
-    noise_coef = forward_process.target(SCHEDULE, zeros, ones, TIMES, "v")
+    image_coef = forward_process.target(SCHEDULE, ones, zeros, TIMES, "v_prediction")
+    noise_coef = forward_process.target(SCHEDULE, zeros, ones, TIMES, "v_prediction")
     np.testing.assert_allclose(image_coef, -np.sin(angle), atol=1e-6)
     np.testing.assert_allclose(noise_coef, np.cos(angle), atol=1e-6)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_min_snr_weights_the_x0_error_by_the_clipped_snr(prediction):
     """An output error d corresponds to an x0 error e: weight d^2 = min(SNR, gamma) e^2."""
     config = DiffusionConfig(prediction_type=prediction, loss_weighting="min_snr", num_timesteps=50)

@@ -51,14 +51,22 @@ def their_states(scheduler, steps, output, start, noise, **arguments):
     ("settings", "prediction", "clip"),
     [
         ({"sampler": ANCESTRAL, "sampler_steps": 100}, "epsilon", True),
-        ({"sampler": ANCESTRAL, "sampler_steps": 100}, "v", False),
-        ({"sampler": ANCESTRAL, "sampler_steps": 20, "variance_type": "beta"}, "epsilon", False),
-        ({"sampler": ANCESTRAL, "sampler_steps": 7, "timestep_spacing": "linspace"}, "v", True),
+        ({"sampler": ANCESTRAL, "sampler_steps": 100}, "v_prediction", False),
+        (
+            {"sampler": ANCESTRAL, "sampler_steps": 20, "variance_type": "fixed_large"},
+            "epsilon",
+            False,
+        ),
+        (
+            {"sampler": ANCESTRAL, "sampler_steps": 7, "timestep_spacing": "linspace"},
+            "v_prediction",
+            True,
+        ),
         ({"sampler": DDIM, "sampler_steps": 20}, "epsilon", False),
-        ({"sampler": DDIM, "sampler_steps": 20}, "v", True),
+        ({"sampler": DDIM, "sampler_steps": 20}, "v_prediction", True),
         ({"sampler": DDIM, "sampler_steps": 10, "eta": 0.7}, "epsilon", True),
         ({"sampler": DPM_SOLVER, "sampler_steps": 20}, "epsilon", False),
-        ({"sampler": DPM_SOLVER, "sampler_steps": 6}, "v", False),
+        ({"sampler": DPM_SOLVER, "sampler_steps": 6}, "v_prediction", False),
     ],
 )
 def test_every_step_equals_diffusers(settings, prediction, clip, monkeypatch):
@@ -80,7 +88,7 @@ def test_every_step_equals_diffusers(settings, prediction, clip, monkeypatch):
         "num_train_timesteps": 100,
         "beta_start": 1e-4,
         "beta_end": 0.1,
-        "prediction_type": {"epsilon": "epsilon", "v": "v_prediction"}[prediction],
+        "prediction_type": prediction,
         "timestep_spacing": settings["timestep_spacing"],
     }
     arguments, schedule = {}, {"num_inference_steps": steps}
@@ -91,7 +99,7 @@ def test_every_step_equals_diffusers(settings, prediction, clip, monkeypatch):
         scheduler = diffusers.DDIMScheduler(**common, clip_sample=clip)
         arguments = {"eta": settings.get("eta", 0.0), "use_clipped_model_output": True}
     else:
-        variance = "fixed_large" if settings.get("variance_type") == "beta" else "fixed_small"
+        variance = settings.get("variance_type", "fixed_small")
         scheduler = diffusers.DDPMScheduler(**common, clip_sample=clip, variance_type=variance)
         noises = iter(noise)
         monkeypatch.setattr(
@@ -219,5 +227,5 @@ def test_last_ancestral_step_adds_no_noise_unlike_diffusers(monkeypatch):
     assert ends[1] - ends[0] == pytest.approx(
         (1 - alphas_cumprod(diffusion)[last]) ** 0.5, rel=1e-4
     )
-    sampler = SamplerConfig(sampler=ANCESTRAL, sampler_steps=20, variance_type="beta")
+    sampler = SamplerConfig(sampler=ANCESTRAL, sampler_steps=20, variance_type="fixed_large")
     assert coefficients(diffusion, sampler).s[-1] == 0

@@ -96,8 +96,11 @@ def run(denoise, params, rows, diffusion, snapshots=(), **settings):
     ("settings", "prediction"),
     [
         ({"sampler": ANCESTRAL, "sampler_steps": 500}, "epsilon"),
-        ({"sampler": ANCESTRAL, "sampler_steps": 250, "variance_type": "beta"}, "v"),
-        ({"sampler": DDIM, "sampler_steps": 100, "timestep_spacing": "log_snr"}, "v"),
+        (
+            {"sampler": ANCESTRAL, "sampler_steps": 250, "variance_type": "fixed_large"},
+            "v_prediction",
+        ),
+        ({"sampler": DDIM, "sampler_steps": 100, "timestep_spacing": "log_snr"}, "v_prediction"),
         ({"sampler": DDIM, "sampler_steps": 250, "eta": 0.5}, "epsilon"),
         ({"sampler": DPM_SOLVER, "sampler_steps": 25, "timestep_spacing": "log_snr"}, "epsilon"),
     ],
@@ -117,7 +120,12 @@ def test_samples_of_normal_data_have_its_mean_and_covariance(settings, predictio
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"variance_type": "beta"}, {"sampler": DDIM, "eta": 1.0}, {"sampler": DDIM, "eta": 0.5}],
+    [
+        {},
+        {"variance_type": "fixed_large"},
+        {"sampler": DDIM, "eta": 1.0},
+        {"sampler": DDIM, "eta": 0.5},
+    ],
 )
 def test_variance_of_stochastic_samplers_converges_at_order_one(settings):
     """For normal data a step is linear, so the variance is known exactly."""
@@ -225,7 +233,9 @@ def test_condition_is_passed_per_row():
         return jnp.broadcast_to(condition.reshape(-1, 1, 1, 1), x.shape)
 
     labels = np.array([-0.5, 0.0, 0.25], np.float32)
-    v = dataclasses.replace(TEN_STEPS, prediction_type="v", beta_start=0.99, beta_end=0.99)
+    v = dataclasses.replace(
+        TEN_STEPS, prediction_type="v_prediction", beta_start=0.99, beta_end=0.99
+    )
     samples = sample_many(
         labels_as_output,
         None,

@@ -92,7 +92,8 @@ def test_timestep_embedding_is_the_sinusoidal_embedding():
 
 
 @pytest.mark.parametrize(
-    ("prediction", "weighting"), [("epsilon", "uniform"), ("epsilon", "min_snr"), ("v", "min_snr")]
+    ("prediction", "weighting"),
+    [("epsilon", "uniform"), ("epsilon", "min_snr"), ("v_prediction", "min_snr")],
 )
 def test_loss_equals_numpy(prediction, weighting):
     diffusion = DiffusionConfig(prediction_type=prediction, loss_weighting=weighting)

@@ -11,7 +11,7 @@ def test_exception_of_a_lab_is_the_line_of_its_property():
 
 
 def test_result_says_whether_it_passed_and_shows_itself():
-    rows = Row("sampler", PASS, "one"), Row("1 = 4 devices", SKIP, "a<b")
+    rows = Row("sampler", PASS, "one"), Row("data parallelism", SKIP, "a<b")
     result = CheckResult(rows)
     assert result.passed
     assert repr(result).splitlines() == [str(row) for row in rows]

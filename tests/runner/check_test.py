@@ -22,13 +22,13 @@ from jaxlabs.training.checks import Failed
 
 NAMES = (
     "overfits one batch",
-    "micro-batches = the batch",
-    "gradients = differences",
+    "gradient accumulation",
+    "gradient check",
     "sampler",
     "sampler traceable",
     "compiles once",
     "resumes in a new process",
-    "1 = 4 devices",
+    "data parallelism",
 )
 SMALL = ["--hidden_size=8"]
 
@@ -82,7 +82,7 @@ def test_random_number_without_a_seed_and_a_compiling_sampler_fail_on_their_line
     status, verdicts = run(faulty)
     assert status == 1
     expected = dict.fromkeys(NAMES, PASS)
-    expected |= {"micro-batches = the batch": SKIP, "sampler": FAIL}
+    expected |= {"gradient accumulation": SKIP, "sampler": FAIL}
     assert verdicts == expected | {"resumes in a new process": FAIL}
 
 

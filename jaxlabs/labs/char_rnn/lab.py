@@ -44,14 +44,14 @@ class CharRNNRunConfig(TextRunConfig):
         tokenizers.parse(self.tokenizer)
 
 
-EPOCH_STEPS = 121
+STEPS_PER_EPOCH = 121
 """Steps of an epoch of tiny Shakespeare in 64 streams of 128 characters."""
 
 COMMON = {
     "grad_clip_norm": 1.0,
     "weight_decay": 0.0,
-    "eval_every": EPOCH_STEPS,
-    "checkpoint_every": EPOCH_STEPS,
+    "eval_every": STEPS_PER_EPOCH,
+    "checkpoint_every": STEPS_PER_EPOCH,
 }
 MUON = {
     "optimizer": "muon",
@@ -64,13 +64,13 @@ PRESETS = {
     "quick": {
         **COMMON,
         **MUON,
-        "steps": 7 * EPOCH_STEPS,
+        "steps": 7 * STEPS_PER_EPOCH,
         "decay_steps": 600,
     },
     "reference": {
         **COMMON,
         "learning_rate": 2e-3,
-        "steps": 20 * EPOCH_STEPS,
+        "steps": 20 * STEPS_PER_EPOCH,
     },
     "best": {
         **COMMON,
@@ -79,10 +79,10 @@ PRESETS = {
         "num_layers": 2,
         "dropout": 0.25,
         "batch_size": 32,
-        "steps": 14 * EPOCH_STEPS,
+        "steps": 14 * STEPS_PER_EPOCH,
         "decay_steps": 1200,
-        "eval_every": 2 * EPOCH_STEPS,
-        "checkpoint_every": 2 * EPOCH_STEPS,
+        "eval_every": 2 * STEPS_PER_EPOCH,
+        "checkpoint_every": 2 * STEPS_PER_EPOCH,
     },
 }
 

@@ -20,7 +20,7 @@ from jaxlabs import keys
 from jaxlabs.config import Config, runtime
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
-from jaxlabs.diffusion.samplers import DenoiseFn
+from jaxlabs.diffusion.samplers import FIXED_LARGE, FIXED_SMALL, DenoiseFn
 from jaxlabs.models import ddpm
 from jaxlabs.run_folder import RunFolder
 
@@ -51,10 +51,11 @@ class NLLConfig(Config):
         aliases=("bound_strata",),
     )
     nll_variance_type: str = runtime(
-        "beta",
+        FIXED_LARGE,
         "reverse-step variance of the negative log-likelihood bound, see `variance_type`",
-        choices=("posterior", "beta"),
+        choices=(FIXED_SMALL, FIXED_LARGE),
         aliases=("bound_variance",),
+        value_aliases={"posterior": FIXED_SMALL, "beta": FIXED_LARGE},
     )
 
 
@@ -130,8 +131,8 @@ def estimate(
     """Estimates the bound for uint8 images `[count, height, width, channels]`, at least two.
 
     The network is that of `jaxlabs.diffusion.samplers.sample`, without condition; `variance_type`,
-    "posterior" or "beta", that of the reverse steps. The key of an image is folded in from its
-    index.
+    `fixed_small` or `fixed_large`, that of the reverse steps. The key of an image is folded in from
+    its index.
     """
     edges = stratify_timesteps(diffusion.num_timesteps, strata)
     batches = []
@@ -194,7 +195,7 @@ def terms(
     x0 = images / np.float32(127.5) - 1
     image_keys = keys.per_example(key, indices)
     log_variance = schedule.posterior_log_variance
-    if variance_type == "beta":
+    if variance_type == FIXED_LARGE:
         log_variance = np.append(log_variance[:1], np.log(schedule.betas[1:]))
 
     def in_stratum(_, stratum):

@@ -56,16 +56,16 @@ class DDPMRunConfig(RunConfig):
     )
 
 
-EPOCH_STEPS = 469
+STEPS_PER_EPOCH = 469
 """Steps of an epoch of 60,000 digits in batches of 128."""
 
 REFERENCE = {
-    "steps": 10 * EPOCH_STEPS,
+    "steps": 10 * STEPS_PER_EPOCH,
     "batch_size": 128,
     "grad_accum_steps": 16,
     "learning_rate": 2e-4,
     "eval_batch_size": 16,
-    "eval_every": EPOCH_STEPS,
+    "eval_every": STEPS_PER_EPOCH,
     "checkpoint_every": 100,
     "log_every": 1,
 }
@@ -76,7 +76,7 @@ MODERN = {
     "warmup_steps": 100,
     "ema_decay": 0.999,
     "zero_init_output": True,
-    "prediction_type": "v",
+    "prediction_type": "v_prediction",
     "noise_schedule": "cosine",
 }
 FAST_SAMPLER = {

@@ -66,7 +66,7 @@ def animation(arrays: Arrays) -> ReportFigure:
 
 @report_figure("Sample quality by sampler steps", 3.6)
 def fid_by_steps(figure: Figure, arrays: Arrays) -> tuple[str, str]:
-    """Plots the Fréchet distance (FID) against the number of sampler steps.
+    """Plots the FID against the number of sampler steps.
 
     By row: `sampler [rows]`, a name, `steps`, `fid` and `count [rows]`, the number of samples;
     `real_data_count [counts]` and `real_data_fid [counts]` of training images in place of samples.
@@ -84,7 +84,7 @@ def fid_by_steps(figure: Figure, arrays: Arrays) -> tuple[str, str]:
             axes.plot(steps[some], distances[some], **line, **options)
     for count, fid in zip(arrays["real_data_count"], arrays["real_data_fid"], strict=True):
         reference(axes, fid, f"FID of {count:,} training images", end="right")
-    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
+    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="FID")
     visited = np.unique(arrays["steps"])
     label_x(axes, visited, [f"{step:,}" for step in visited])
     axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
@@ -97,10 +97,10 @@ def fid_by_steps(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     )
     rows = zip(arrays["sampler"], arrays["steps"], arrays["fid"], strict=True)
     return (
-        f"Fréchet distance between features of {most:,} samples and of the test images;"
+        f"FID: Fréchet distance between features of {most:,} samples and of the test images;"
         " lower is better. Horizontal: that of as many training images."
         f"{hollow if least < most else ''}",
-        "Fréchet distance against sampler steps: "
+        "FID against sampler steps: "
         + "; ".join(f"{name} {steps} steps {distance:.3g}" for name, steps, distance in rows),
     )
 

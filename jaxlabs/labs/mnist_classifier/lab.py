@@ -37,7 +37,7 @@ class ImageClassifierRunConfig(RunConfig):
     model: image_classifier.ImageClassifierConfig = group(image_classifier.ImageClassifierConfig)
 
 
-EPOCH_STEPS = 469
+STEPS_PER_EPOCH = 469
 """Steps of an epoch of the 60,000 training digits of MNIST in batches of 128."""
 
 MUON = {
@@ -48,15 +48,15 @@ MUON = {
     "warmup_steps": 50,
     "weight_decay": 0.05,
     "eval_batch_size": 500,
-    "eval_every": EPOCH_STEPS,
-    "checkpoint_every": EPOCH_STEPS,
+    "eval_every": STEPS_PER_EPOCH,
+    "checkpoint_every": STEPS_PER_EPOCH,
 }
 
 PRESETS = {
-    "quick": MUON | {"steps": 2 * EPOCH_STEPS},
+    "quick": MUON | {"steps": 2 * STEPS_PER_EPOCH},
     "best": {
         **MUON,
-        "steps": 20 * EPOCH_STEPS,
+        "steps": 20 * STEPS_PER_EPOCH,
         "ema_decay": 0.999,
     },
 }

@@ -65,7 +65,7 @@ class SpeechClassifierRunConfig(RunConfig):
     )
 
 
-EPOCH_STEPS = 131
+STEPS_PER_EPOCH = 131
 """Steps of an epoch of the 2,092 training sentences in batches of 16."""
 
 # A linear model of hashed unigrams and bigrams, plus a small encoder with strong dropout.
@@ -94,10 +94,10 @@ PRESETS = {
     "reference": {
         "vocab_size": 5755,
         "batch_size": 16,
-        "steps": 15 * EPOCH_STEPS,
+        "steps": 15 * STEPS_PER_EPOCH,
         "learning_rate": 1e-3,
         "weight_decay": 0.0,
-        "eval_every": EPOCH_STEPS,
+        "eval_every": STEPS_PER_EPOCH,
     },
     "best": {
         **BIGRAMS,

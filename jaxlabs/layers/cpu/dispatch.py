@@ -1,7 +1,7 @@
-"""Which form of an operation runs: by platform, dtype and shape.
+"""Which implementation of an operation runs: by platform, dtype and shape.
 
-The forms for CPUs are the other modules of this package. What each of them gains, on which shapes,
-stands in docs/guides/precision-and-speed.md. Elsewhere the library's own operations run.
+Those for CPUs are the other modules of this package. What each of them gains, on which shapes, is
+in docs/guides/precision-and-speed.md. Elsewhere the library's own operations run.
 """
 
 import math
@@ -24,7 +24,7 @@ MIN_BAND, WINDOWS_IN_BAND = 128, 16
 """Length, and length in windows, from which block-local attention is faster than chunked one."""
 
 MIN_FLASH, MIN_FLASH_WINDOW = 2048, 256
-"""Length, and window of sequences twice as long, from which flash attention is the fastest form."""
+"""Length, and window of sequences twice as long, from which flash attention is the fastest."""
 
 MAX_DENSE_KEYS = 2048
 """Keys up to which accelerators keep all scores of a layer for the backward pass."""
@@ -48,7 +48,7 @@ def by_platform(
 ) -> Any:
     """Returns `cpu(*operands)`, on NVIDIA GPUs `cuda(*operands)`, else `default(*operands)`.
 
-    The choice is made when the program is lowered: the compiled program holds one form alone.
+    The choice is made when the program is lowered: the compiled program holds one implementation.
     """
     if cpu is default and cuda is None:
         return cpu(*operands)
@@ -78,10 +78,10 @@ def _identity(x: jax.Array) -> jax.Array:
     return x
 
 
-def conv3x3_form(
+def conv3x3_implementation(
     image: tuple[int, ...], kernel: tuple[int, ...], dtype: DTypeLike, precision: str
 ) -> str:
-    """Returns the form of a 3x3 convolution on CPUs: "matmuls" or "winograd".
+    """Returns the implementation of a 3x3 convolution on CPUs: "matmuls" or "winograd".
 
     The shapes are those of the images, (batch, height, width, in), and of the kernel, (3, 3, in,
     out); the dtype is that of both.
@@ -92,7 +92,7 @@ def conv3x3_form(
     return "winograd" if exact and wide and fewer_products else "matmuls"
 
 
-def attention_form(
+def attention_implementation(
     platform: str,
     *,
     dtype: DTypeLike,
@@ -102,7 +102,7 @@ def attention_form(
     causal: bool,
     plain: bool,
 ) -> str:
-    """Returns the form of causal or local attention; see `jaxlabs.layers.cpu.masked_attention`.
+    """Returns the implementation of causal or local attention, see `masked_attention`.
 
     "cudnn": fused. "dense": all scores at once. "chunked": the scores that a chunk of queries may
     see. "remat": likewise, recomputed in the backward pass. "banded": blocks as long as the window.

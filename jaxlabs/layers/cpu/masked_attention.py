@@ -1,4 +1,4 @@
-"""Causal and local attention in the form that suits the platform and the length."""
+"""Causal and local attention in the implementation that suits the platform and the length."""
 
 import functools
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def masked_attention(
 ) -> jax.Array:
     """Returns `dot_product_attention` under `mask`, `[batch, heads, time, head_dim]`.
 
-    `jaxlabs.layers.cpu.dispatch.attention_form` chooses the form. Memory is linear in the length
+    `dispatch.attention_implementation` chooses the implementation. Memory is linear in the length
     beyond 2,048 keys, and on CPUs beyond a few hundred. Flash attention has no forward-mode
     differentiation, on any platform.
 
@@ -37,13 +37,13 @@ def masked_attention(
       value: likewise.
       mask: causal, local or segmented mask.
       slopes: [heads], ALiBi slopes; their bias is added to the scores.
-      dropout: applied to the attention weights; a form that computes them in chunks passes the
+      dropout: applied to the attention weights; those that compute them in chunks pass the
         `chunk` and the `subchunk` as well, see `query_chunked_attention`.
       precision: of the two matmuls, see `jaxlabs.layers.matmul`.
     """
     options = {"slopes": slopes, "dropout": dropout, "precision": precision}
     in_chunks = functools.partial(query_chunked_attention, mask=mask, **options)
-    forms = {
+    implementations = {
         "cudnn": functools.partial(cudnn_attention, mask=mask),
         "dense": functools.partial(dense_attention, mask=mask, **options),
         "chunked": in_chunks,
@@ -53,7 +53,7 @@ def masked_attention(
     }
     platforms = ("cpu", "default", "cuda") if dispatch.has_cudnn_attention() else ("cpu", "default")
     chosen = {
-        platform: dispatch.attention_form(
+        platform: dispatch.attention_implementation(
             platform,
             dtype=query.dtype,
             time=query.shape[2],
@@ -65,7 +65,7 @@ def masked_attention(
         for platform in platforms
     }
     return dispatch.by_platform(
-        query, key, value, **{platform: forms[form] for platform, form in chosen.items()}
+        query, key, value, **{platform: implementations[name] for platform, name in chosen.items()}
     )
 
 

@@ -12,7 +12,7 @@ TRAIN, TEST = RANDOM.integers(0, 256, (2, 30, 3, 2, 1), dtype=np.uint8)
 ROWS = TRAIN.reshape(30, 6) / 255
 
 
-def test_resultare_singular_vectors_of_centered_rows():
+def test_results_are_singular_vectors_of_centered_rows():
     _, _, axes = np.linalg.svd(ROWS - ROWS.mean(axis=0), full_matrices=False)
     result = principal_components(ROWS, 4)
     np.testing.assert_allclose(np.abs(np.sum(result * axes[:4], axis=1)), 1, rtol=1e-9)

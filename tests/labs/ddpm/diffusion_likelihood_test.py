@@ -16,7 +16,9 @@ from jaxlabs.labs.ddpm.diffusion_likelihood import (
 
 SHAPE = (2, 2, 1)
 FOUR = DiffusionConfig(num_timesteps=4, beta_start=0.05, beta_end=0.6)
-FORTY = DiffusionConfig(num_timesteps=40, beta_start=0.01, beta_end=0.2, prediction_type="v")
+FORTY = DiffusionConfig(
+    num_timesteps=40, beta_start=0.01, beta_end=0.2, prediction_type="v_prediction"
+)
 
 
 def constant_denoiser(x0_pred, diffusion, x, t):
@@ -46,7 +48,7 @@ def reference_bits(x0, x0_preds, diffusion, variance):
     beta = 1 - alpha_bar / alpha_bar_prev
     posterior = beta * (1 - alpha_bar_prev) / (1 - alpha_bar)
     for t in range(len(alpha_bar)):
-        variance_t = (posterior if variance == "posterior" else beta)[t] if t else posterior[1]
+        variance_t = (posterior if variance == "fixed_small" else beta)[t] if t else posterior[1]
         total = 0.0
         for pixel, x0_pred in zip(x0.ravel(), x0_preds.ravel(), strict=True):
             if t:
@@ -71,7 +73,7 @@ def random_images(count):
     return images
 
 
-@pytest.mark.parametrize("variance", ["posterior", "beta"])
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 def test_bound_over_all_timesteps_equals_loop_over_pixels(variance):
     images = random_images(3)
     x0_pred = jnp.array([-0.9, 0.2, 0.4, -0.3]).reshape(1, *SHAPE)
@@ -92,7 +94,7 @@ def test_bound_over_all_timesteps_equals_loop_over_pixels(variance):
 def test_stratified_estimate_is_within_standard_error():
     images = np.broadcast_to(random_images(2)[1:], (400, *SHAPE))
     x0_pred = jnp.array([-0.9, 0.2, 0.4, -0.3]).reshape(1, *SHAPE)
-    setup = {"diffusion": FORTY, "variance_type": "beta", "strata": 5, "batch_size": 400}
+    setup = {"diffusion": FORTY, "variance_type": "fixed_large", "strata": 5, "batch_size": 400}
     bound = estimate(denoise_forty, x0_pred, images, jax.random.key(1), **setup)
     bits, prior = reference_bits(images[0] / 127.5 - 1, np.asarray(x0_pred[0]), FORTY, "beta")
     assert 0 < bound.standard_error < 0.05 * bound.bits

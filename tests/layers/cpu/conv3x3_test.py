@@ -12,7 +12,7 @@ from jaxlabs.layers.cpu import conv3x3 as cpu_conv3x3
 from jaxlabs.layers.cpu import winograd
 from jaxlabs.layers.cpu.conv3x3 import conv_as_matmuls, conv_gradients_as_matmuls
 from jaxlabs.layers.cpu.dispatch import MIN_WINOGRAD_CHANNELS as MIN_CHANNELS
-from jaxlabs.layers.cpu.dispatch import conv3x3_form
+from jaxlabs.layers.cpu.dispatch import conv3x3_implementation
 from jaxlabs.layers.matmul import PRECISIONS
 from jaxlabs.training import gradient_check
 
@@ -135,11 +135,11 @@ def test_winograd_is_used_only_where_it_is_faster_and_precise(
 
 def test_winograd_takes_wide_float32_images_of_more_than_one_tile():
     wide, narrow = (3, 3, 40, 40), (3, 3, 40, 8)
-    forms = [conv3x3_form((2, 8, 8, 40), wide, jnp.float32, name) for name in PRECISIONS]
+    forms = [conv3x3_implementation((2, 8, 8, 40), wide, jnp.float32, name) for name in PRECISIONS]
     assert forms == ["winograd", "winograd", "matmuls"]
-    assert conv3x3_form((2, 8, 8, 40), wide, jnp.bfloat16, "highest") == "matmuls"
-    assert conv3x3_form((2, 8, 8, 40), narrow, jnp.float32, "highest") == "matmuls"
-    assert conv3x3_form((2, 2, 8, 40), wide, jnp.float32, "highest") == "matmuls"
+    assert conv3x3_implementation((2, 8, 8, 40), wide, jnp.bfloat16, "highest") == "matmuls"
+    assert conv3x3_implementation((2, 8, 8, 40), narrow, jnp.float32, "highest") == "matmuls"
+    assert conv3x3_implementation((2, 2, 8, 40), wide, jnp.float32, "highest") == "matmuls"
 
 
 def test_gradients_of_winograd_equal_finite_differences(key):

@@ -21,13 +21,13 @@ PLAIN = {
 }
 
 
-def attention_form(platform, **changes):
-    return dispatch.attention_form(platform, **PLAIN | changes)
+def attention_implementation(platform, **changes):
+    return dispatch.attention_implementation(platform, **PLAIN | changes)
 
 
 def test_cudnn_takes_half_precision_causal_attention_without_dropout_or_padding():
-    assert attention_form("cuda") == "cudnn"
-    assert attention_form("cuda", dtype=jnp.float16, window=7, time=100_000) == "cudnn"
+    assert attention_implementation("cuda") == "cudnn"
+    assert attention_implementation("cuda", dtype=jnp.float16, window=7, time=100_000) == "cudnn"
     for unsupported in (
         {"dtype": jnp.float32},
         {"plain": False},
@@ -35,16 +35,16 @@ def test_cudnn_takes_half_precision_causal_attention_without_dropout_or_padding(
         {"head_dim": 256},
         {"head_dim": 60},
     ):
-        assert attention_form("cuda", **unsupported) == "dense"
+        assert attention_implementation("cuda", **unsupported) == "dense"
 
 
 @pytest.mark.parametrize("platform", ["cuda", "default"])
 def test_accelerators_keep_all_scores_up_to_two_thousand_keys(platform):
     options = {"dtype": jnp.float32}
-    assert attention_form(platform, time=2048, **options) == "dense"
-    assert attention_form(platform, time=2049, **options) == "remat"
-    assert attention_form(platform, time=4096, window=256, **options) == "banded"
-    assert attention_form(platform, time=4095, window=256, **options) == "remat"
+    assert attention_implementation(platform, time=2048, **options) == "dense"
+    assert attention_implementation(platform, time=2049, **options) == "remat"
+    assert attention_implementation(platform, time=4096, window=256, **options) == "banded"
+    assert attention_implementation(platform, time=4095, window=256, **options) == "remat"
 
 
 def test_cpus_skip_masked_scores_at_every_length():
@@ -61,9 +61,9 @@ def test_cpus_skip_masked_scores_at_every_length():
         (128, 8, "banded"),
         (128, 9, "chunked"),
     ]:
-        assert attention_form("cpu", time=time, window=window) == form
+        assert attention_implementation("cpu", time=time, window=window) == form
     for unsupported in ({"plain": False}, {"causal": False}):
-        assert attention_form("cpu", time=16_384, **unsupported) == "chunked"
+        assert attention_implementation("cpu", time=16_384, **unsupported) == "chunked"
 
 
 def test_this_machine_has_cudnn_attention_only_with_an_nvidia_gpu():

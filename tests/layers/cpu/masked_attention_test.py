@@ -93,5 +93,5 @@ def test_the_dense_form_keeps_all_scores_and_is_not_used_beyond_two_thousand_key
     assert step_bytes(dense, AttentionMask()) > 4 * TOKENS**2
     options = {"dtype": jnp.float32, "head_dim": 8, "causal": True, "plain": True}
     for platform in ("cpu", "cuda", "default"):
-        form = dispatch.attention_form(platform, time=TOKENS, window=None, **options)
+        form = dispatch.attention_implementation(platform, time=TOKENS, window=None, **options)
         assert form in ("flash", "remat")

@@ -102,7 +102,9 @@ def test_segments_are_not_given_to_cudnn(monkeypatch):
     found = []
     monkeypatch.setattr(dispatch, "has_cudnn_attention", lambda: True)
     monkeypatch.setattr(
-        dispatch, "attention_form", lambda platform, **options: found.append(options) or "dense"
+        dispatch,
+        "attention_implementation",
+        lambda platform, **options: found.append(options) or "dense",
     )
     *qkv, _ = heads_of(9, np.float32)
     for segments in (None, np.zeros((2, 9), np.int32)):
