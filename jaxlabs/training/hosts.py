@@ -122,9 +122,13 @@ def join(
     A TPU without the metadata of a pod, such as Colab's, is alone.
 
     Raises:
-      UserError: they could not connect (an older runtime ends the process, with the same line), or
-        this is Windows, where JAX has no collectives between processes.
+      UserError: `coordinator` is given alone; they could not connect (an older runtime ends the
+        process, with the same line); or this is Windows, where JAX has no collectives between
+        processes.
     """
+    if coordinator is not None and num_processes is None:
+        line = f"missing with `coordinator` {coordinator}; the number of processes of the run"
+        raise ArgumentError("num_processes", line)
     global _is_command
     follows, _is_command = _is_command, False
     if num_processes is None and follows and (found := launcher(platform)) is not None:

@@ -197,11 +197,6 @@ class RunConfig(CommonConfig):
                 "coordinator",
                 f"missing with `num_processes` {self.num_processes}; address:port of process 0",
             )
-        if self.coordinator is not None and self.num_processes is None:
-            raise ArgumentError(
-                "num_processes",
-                f"missing with `coordinator` {self.coordinator}; the number of processes",
-            )
         if self.coordinator is not None and not _is_address(self.coordinator):
             raise ArgumentError(
                 "coordinator",

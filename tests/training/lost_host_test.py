@@ -187,17 +187,17 @@ def test_only_the_first_start_of_a_command_joins(first, joined, monkeypatch):
 )
 def test_coordinator_without_host_and_port_is_refused(coordinator):
     with pytest.raises(UserError, match=r"^coordinator: .* is not accepted; address:port"):
-        RunConfig(coordinator=coordinator, num_processes=1).check()
+        RunConfig(coordinator=coordinator).check()
 
 
 def test_coordinator_without_the_number_of_processes_is_refused():
     with pytest.raises(UserError, match=r"^num_processes: missing with `coordinator` host:1234; "):
-        RunConfig(coordinator="host:1234").check()
+        hosts.join("host:1234", None)
 
 
 @pytest.mark.parametrize("coordinator", ["localhost:1234", "10.0.0.1:65535", "[::1]:1234"])
 def test_coordinator_with_host_and_port_is_accepted(coordinator):
-    RunConfig(coordinator=coordinator, num_processes=1).check()
+    RunConfig(coordinator=coordinator).check()
 
 
 def test_windows_is_refused_before_anything_is_changed(monkeypatch):

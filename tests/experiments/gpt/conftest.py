@@ -1,13 +1,15 @@
 """In-process runs of the character GPT, and exports."""
 
 import contextlib
+import json
 
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from jaxlabs.labs.gpt.lab import LAB
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner import cli
-from jaxlabs.training.export import load_safetensors
+from jaxlabs.training.export import read_safetensors
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def exported():
         path = folder.path / "parameters.safetensors"
         try:
             assert cli.run(LAB, ["--mode=export", f"--workdir={folder.path}"]) == 0
-            yield load_safetensors(path)
+            arrays, header = read_safetensors(path)
+            metadata = {name: json.loads(text) for name, text in header.items()}
+            yield unflatten_dict(arrays, sep="."), metadata
         finally:
             path.unlink(missing_ok=True)
 

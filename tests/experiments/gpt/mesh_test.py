@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.export import load_safetensors
+from jaxlabs.training.export import read_safetensors
 
 CHECKOUT = Path(__file__).parents[3]
 # Eight devices share few cores: see tests/conftest.py.
@@ -113,8 +113,8 @@ def test_weights_split_over_two_processes_are_sampled_evaluated_and_exported(
             assert not any(others)  # only the main process prints
             texts.append(text)
         outputs.append(texts)
-        exported, _ = load_safetensors(run.path / "parameters.safetensors")
-        kernels.append(exported["blocks_0"]["attention"]["query_kernel"])
+        exported, _ = read_safetensors(run.path / "parameters.safetensors")
+        kernels.append(exported["blocks_0.attention.query_kernel"])
     (evaluated, *others), (evaluated_again, *others_again) = outputs
     assert others == others_again
     np.testing.assert_array_equal(*kernels)
