@@ -27,10 +27,11 @@ HEADINGS = (
 
 def main() -> None:
     """Prints a table per precision."""
-    rows = [row for folder in sys.argv[1:] for row in _rows(Path(folder))]
+    runs = [_rows(Path(folder)) for folder in sys.argv[1:]]
     for precision in (FLOAT32, BFLOAT16):
         print(f"\n### {precision}\n")
-        for cells in (HEADINGS, ["---"] * len(HEADINGS), *table(rows, precision)):
+        lines = (cells for rows in runs for cells in table(rows, precision))  # peers of one run
+        for cells in (HEADINGS, ["---"] * len(HEADINGS), *lines):
             print(f"| {' | '.join(cells)} |")
 
 

@@ -122,7 +122,7 @@ def multi_head(
     padding = masks.padding(jnp.asarray(memory_weights)[None])
     arguments = {"self": (x[None],), "cross": (x[None], memory[None], padding)}
     shapes = jax.eval_shape(layers["self"].init, keys.root(0), x[None])["params"]
-    params = init_params(shapes, seed)
+    params = init_params(shapes, [seed, 1])  # not those of the network that made `x`
     result = {}
     for kind, layer in layers.items():
         attend = functools.partial(layer.apply, mutable=["intermediates"])

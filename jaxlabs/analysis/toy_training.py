@@ -1,6 +1,6 @@
 """Training of tiny models on synthetic tasks in seconds."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -73,7 +73,7 @@ def stack(trees: Iterable[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def init_params(shapes: Any, seed: int) -> Any:
+def init_params(shapes: Any, seed: int | Sequence[int]) -> Any:
     """Initializes numpy parameters for a tree of shapes by the names of its leaves.
 
     `scale` is 1 and `bias` 0. The others are normal, with a standard deviation of `in ** -0.5`

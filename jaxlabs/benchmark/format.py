@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlabs.benchmark.timing import OURS, Row
+from jaxlabs.benchmark.timing import FLOAT32, OURS, Row
 from jaxlabs.run_folder import RunFolder
 
 HEADINGS = ("", "time", "compile", "peak", "GFLOP/s", "of peak", "same", "any")
@@ -76,8 +76,10 @@ def _number(value: float | None, scale: float, form: str, unit: str = "") -> str
 
 def duration(seconds: float) -> str:
     """Formats a time in s, ms or µs."""
+    if seconds >= 99.95:
+        return f"{seconds:,.0f} s"
     for unit, scale in (("s", 1.0), ("ms", 1e3)):
-        if seconds * scale >= 1:
+        if seconds * scale >= 0.9995:
             return f"{seconds * scale:.3g} {unit}"
     return f"{seconds * 1e6:.3g} µs"
 
@@ -124,4 +126,5 @@ def write_arrays(rows: Sequence[Row], folder: RunFolder) -> None:
 
 def _case_name(row: Row, kind: str) -> str:
     who = row["framework"] if row["framework"] == OURS else f"{row['framework']} {row['mode']}"
-    return f"{who}, {kind}"
+    precision = "" if row["precision"] in ("highest", FLOAT32) else f", {row['precision']}"
+    return f"{who}, {kind}{precision}"

@@ -76,11 +76,16 @@ def _close_up(maps, labels):
         title="Sharpest heads" if len(chosen) == 2 else "Sharpest head",
         caption=(
             "The head with the lowest attention entropy in the first and in the last layer. Rows: "
-            "queries; columns: keys; rows sum to one."
+            f"queries; columns: keys{_cut(labels) or '; rows sum to one'}."
         ),
         alt="Attention maps with labels on both sides, for the tokens: " + " ".join(shown),
         figure=_plot_close_ups(close_ups, shown),
     )
+
+
+def _cut(labels):
+    """Returns which of the tokens the close-ups show, if not all."""
+    return f", the first {MAX_LABELS} of {len(labels)} tokens" if len(labels) > MAX_LABELS else ""
 
 
 def _rollout(rollout, labels, named, suffix):
@@ -91,8 +96,8 @@ def _rollout(rollout, labels, named, suffix):
         caption=(
             "Attention rollout (Abnar and Zuidema 2020): the product over layers of the mean "
             "attention of all heads, averaged with the identity for the residual connection. "
-            "Rows: output positions; columns: input tokens. Values and feed-forward networks are "
-            "ignored, so this is only a rough attribution."
+            f"Rows: output positions; columns: input tokens{_cut(labels)}. Values and feed-forward "
+            "networks are ignored, so this is only a rough attribution."
         ),
         alt="Attention rollout after the last layer, for the tokens: " + " ".join(shown),
         figure=_plot_close_ups(

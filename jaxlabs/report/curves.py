@@ -82,7 +82,8 @@ def learning_rate_range(figure: Figure, arrays: Arrays) -> tuple[str, str] | Non
         axes.plot(rates[index], smooth[index], marker, color=style.VERMILION, label=label)
     axes.set(xscale="log", xlabel=humanize(name), ylabel="loss")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_ylim(top=smooth[: lowest + 1].max() * 1.08, bottom=smooth[lowest] * 0.93)
+    top, bottom = smooth[: lowest + 1].max(), smooth[lowest]
+    axes.set_ylim(bottom - 0.1 * (top - bottom), top + 0.1 * (top - bottom))
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.0)
     return (
         f"The {humanize(name)} increases at every step of training. A good peak learning rate "

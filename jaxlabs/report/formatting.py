@@ -56,7 +56,7 @@ def format_duration(seconds: float) -> str:
 def format_bytes(count: float) -> str:
     """Formats a number of bytes in decimal units."""
     for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB"

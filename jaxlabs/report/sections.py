@@ -185,7 +185,8 @@ def _evaluation_notes(evaluated: JsonObject, errors: Mapping[str, Any]) -> list[
         for split, part in evaluated.items()
         if part["tokens"] < part["of"]
     ]
-    return [meaning, *sampled] if any(error is not None for error in errors.values()) else sampled
+    of_text = any(name.endswith("_loss") and errors[name] is not None for name in errors)
+    return [meaning, *sampled] if of_text else sampled
 
 
 def settings(config: JsonObject) -> str:

@@ -84,7 +84,7 @@ def losses(
     for group, color in zip(shown, _colors(len(shown)), strict=True):
         curves = []
         for rows in (rows_by_run[run] for run in group["runs"]):
-            split = next((row["split"] for row in rows if row["split"] != "train"), "train")
+            split = next((row["split"] for row in rows if row["split"] != "train"), None)
             curves.append(series(rows, split, "loss"))
         curves = [curve for curve in curves if curve[0].size]
         if not curves:
@@ -103,9 +103,11 @@ def losses(
         axes.yaxis.set_minor_formatter("{x:g}")
     if len(groups) > 1:
         figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
+    hidden = len(groups) - len(shown)
+    more = f" {hidden} more groups are not shown." if hidden else ""
     return (
         "Loss on the first evaluated split, mean over seeds, at the steps that all runs of a "
-        "group share."
+        f"group share.{more}"
     )
 
 

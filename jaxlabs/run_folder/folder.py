@@ -189,10 +189,11 @@ class RunFolder(RunReader):
             groups = json.dumps(sample.groups, ensure_ascii=False, indent=2) + "\n"
             self.write_text(self.samples / f"{name}.json", groups)
         if isinstance(sample, Mapping):
-            path, content = self.samples / f"{name}.npz", _npz(sample)
+            path = self.samples / f"{name}.npz"
+            self.write_bytes(path, _npz(sample))
         else:
-            path, content = self.samples / f"{name}.txt", str(sample).encode()
-        self.write_bytes(path, content)
+            path = self.samples / f"{name}.txt"
+            self.write_text(path, str(sample))
         return path
 
     def write_arrays(self, name: str, **arrays: Any) -> None:

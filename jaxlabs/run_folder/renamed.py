@@ -18,6 +18,8 @@ METRICS: dict[str, str] = {
     "runs_blown_up_without_clipping": "runs_diverged_without_clipping",
     "runs_blown_up_with_clipping": "runs_diverged_with_clipping",
     "cell_path_held_error": "cell_path_stop_gradient_error",
+    "bits_per_dimension_error": "bits_per_dimension_stderr",
+    "bound_5000_error": "bound_5000_stderr",
     "spans_right": "spans_correct",
     "spans_there": "spans_gold",
     "sentences_right": "sentences_correct",

@@ -168,6 +168,12 @@ def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, mon
         ),
         ("--sampler_steps=1001", "--sampler_steps: 1001"),
         ("--fid_steps=ten", "--fid_steps: 'ten' is not accepted; integers"),
+        (
+            "--fid_samples=100 --fid_steps=4,1001",
+            "--fid_steps: 1001 is not accepted; at most --num_timesteps 1",
+        ),
+        ("--fid_samples=3", "--fid_samples: 3 is not accepted with --fid_steps 20; 0, or"),
+        ("--nll_images=1", "--nll_images: 1 is not accepted; 0, or an integer of at least 2"),
         ("--fid_samplers=euler", "--fid_samplers: 'euler' is not accepted; of ancestral"),
         (
             "--fid_classifier=nowhere",

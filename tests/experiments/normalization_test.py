@@ -72,7 +72,9 @@ def test_too_few_images_are_an_error(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(images, "RENDERED_COUNTS", {"train": 60, "test": 20})
     flags = ["--dataset=rendered_digits", f"--workdir={tmp_path / 'run'}", "--overwrite"]
     assert cli.run(STUDY, flags) == 2
-    assert "--train_images: 4,000 images, held-out ones included" in capsys.readouterr().err
+    assert (
+        "--train_images: 4,000 training images, held-out ones included" in capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()
     for number in range(20):
         Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")

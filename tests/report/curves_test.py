@@ -65,6 +65,15 @@ def test_range_test_marks_steepest_slope_and_lowest_loss():
     assert lowest.get_xdata()[0] == pytest.approx(0.1, rel=0.2)
 
 
+def test_range_test_shows_all_losses_below_zero():
+    rates = np.geomspace(1e-4, 1, 81)
+    loss = -1000 + 100 * np.abs(np.log10(rates) + 2)
+    (axes,) = curves.learning_rate_range({"learning_rate": rates, "loss": loss}).figure.axes
+    bottom, top = axes.get_ylim()
+    assert bottom < loss.min()
+    assert top > loss[0]
+
+
 def test_range_test_with_too_few_finite_values_plots_nothing():
     arrays = {"learning_rate": np.array([0.1, 0.2]), "loss": np.array([4.0, np.nan])}
     assert curves.learning_rate_range(arrays) is None

@@ -91,7 +91,7 @@ def test_damaged_rows_of_a_sweep_run_are_reported(short_run):
     for number in range(2):
         folder = RunFolder(short_run.runs / f"seed={number}")
         folder.create()
-        folder.append_metrics([{"step": step, "split": "train", "loss": 2.0} for step in (1, 2)])
+        folder.append_metrics([{"step": step, "split": "held_out", "loss": 2.0} for step in (1, 2)])
     with open(folder.metrics, "ab") as file:
         file.write(b"\0\n")
     figures = {"loss": {"values": [1.0, 2.0], "mean": 1.5, "deviation": 0.5}}

@@ -51,6 +51,14 @@ def test_losses_are_means_over_runs_of_a_group():
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 2.0], [5, 7.0]])
 
 
+def test_caption_counts_the_groups_that_are_not_shown():
+    rows = [{"step": step, "split": "held_out", "loss": 1.0} for step in (0, 5)]
+    groups = [group({"window": size}, [1.0], [str(size)]) for size in range(sweeps.MAX_CURVES + 2)]
+    item = sweeps.losses(groups, {str(size): rows for size in range(len(groups))}, "nats")
+    assert len(item.figure.axes[0].lines) == sweeps.MAX_CURVES
+    assert item.caption.endswith(" 2 more groups are not shown.")
+
+
 def test_sweep_without_evaluations_has_no_losses():
     assert sweeps.losses([group({"window": 8}, [1.0], ["a"])], {"a": []}, "nats") is None
 

@@ -268,6 +268,10 @@ def test_samples_are_text_or_arrays(folder):
 REFUSED = r"^workdir: .*run is being written by another run; wait for it or choose another folder$"
 
 
+def test_sample_with_a_lone_surrogate_is_written(folder):
+    assert folder.write_sample("a", "peace \udcff").read_text() == "peace \\udcff"
+
+
 def test_second_writer_is_refused_until_the_first_is_closed(folder):
     with folder.writer():
         with pytest.raises(UserError, match=REFUSED), RunFolder(folder.path).writer():

@@ -30,10 +30,11 @@ def _codes(figure, arrays):
         box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": color}
         text = {"ha": "center", "va": "center", "fontsize": 8.5, "color": style.INK, "bbox": box}
         axes.text(*np.median(points, axis=0), str(label), **text)
-    whole = explained > 0.999
+    whole = explained == 1.0  # not a projection of more dimensions
     unit = "unit" if whole else "component"
     axes.set(xlabel=f"first {unit}", ylabel=f"second {unit}")
-    of_two = "The axes are the two latent units."
+    several = np.any(codes[:, 1])
+    of_two = f"The {'axes are the two latent units' if several else 'axis is the latent unit'}."
     of_many = (
         f"The plane of the first two principal components, with {explained:.0%} of the variance; "
         "classes that overlap here may be separate in other directions."

@@ -51,8 +51,8 @@ def likelihood(
       seed: of the posterior samples.
 
     Returns:
-      `bound_<samples>`; for the tighter bound also `bound_<samples>_error`, the standard error from
-      the choice of images, 0 if all are used, and `bound_<samples>_images`.
+      `bound_<samples>`; for the tighter bound also `bound_<samples>_stderr`, the standard error
+      from the choice of images, 0 if all are used, and `bound_<samples>_images`.
     """
     from scipy.stats import sem
 
@@ -67,5 +67,5 @@ def likelihood(
         error = correction * sem(difference) if count > 1 else float("nan")
         name = f"bound_{tight_samples}"
         metrics[name] = float(all_bounds.mean() + difference.mean())
-        metrics |= {f"{name}_error": float(error), f"{name}_images": count}
+        metrics |= {f"{name}_stderr": float(error), f"{name}_images": count}
     return metrics

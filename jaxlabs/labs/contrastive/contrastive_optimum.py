@@ -73,5 +73,7 @@ def chance_loss(loss: str, batch_size: int) -> float:
 def baselines(loss: str, test: Examples, batch_size: int) -> dict[str, float]:
     """Returns the losses of the optimal and of constant logits, in nats, by name."""
     mentioned, labels = test.arrays["mentioned_attributes"], test.arrays["attribute_labels"]
-    best = optimum(loss, mentioned, labels, batch_size)
-    return {"optimal": best, "chance": chance_loss(loss, batch_size)}
+    best, count = optimum(loss, mentioned, labels, batch_size), len(mentioned)
+    sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
+    chance = sum(size * chance_loss(loss, size) for size in sizes) / count
+    return {"optimal": best, "chance": chance}

@@ -105,9 +105,10 @@ def load_data(config: ContrastiveRunConfig) -> DataModule:
 
 
 def build_task(config: ContrastiveRunConfig, data_spec: DataSpec) -> Task:
-    """Builds the model for images of one shape and the vocabulary of the captions."""
-    words = WordTokenizer.from_json(data_spec).vocab.size
-    model = dual_encoder.DualEncoder(config.model.with_vocabulary(words))
+    """Builds the model; raises UserError if the prompt has words outside of the vocabulary."""
+    tokenizer = WordTokenizer.from_json(data_spec)
+    captions.encode([config.prompt], tokenizer, config.model.context_length, "prompt")
+    model = dual_encoder.DualEncoder(config.model.with_vocabulary(tokenizer.vocab.size))
     image, text = jnp.zeros((1, *data_spec["shape"]), jnp.float32), jnp.ones((1, 1), jnp.int32)
     init = functools.partial(model.init, images=image, tokens=text)
     return Task(model, init, dual_encoder.loss, dual_encoder.train_step, batch_coupled=True)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from jaxlabs import keys
-from jaxlabs.config import Config, runtime
+from jaxlabs.config import ArgumentError, Config, runtime
 from jaxlabs.diffusion import forward_process
 from jaxlabs.diffusion.noise_schedules import DiffusionConfig, make_schedule
 from jaxlabs.diffusion.samplers import FIXED_LARGE, FIXED_SMALL, DenoiseFn
@@ -57,6 +57,10 @@ class NLLConfig(Config):
         aliases=("bound_variance",),
         value_aliases={"posterior": FIXED_SMALL, "beta": FIXED_LARGE},
     )
+
+    def check(self) -> None:
+        if self.nll_images == 1:  # it has no standard error
+            raise ArgumentError("nll_images", "1 is not accepted; 0, or an integer of at least 2")
 
 
 class Bound(NamedTuple):
@@ -110,7 +114,7 @@ def measure(
     folder.write_arrays("loss_by_timestep", timesteps=bound.timesteps, **by_timestep)
     return {
         "bits_per_dimension": bound.bits,
-        "bits_per_dimension_error": bound.standard_error,
+        "bits_per_dimension_stderr": bound.standard_error,
         "bits_per_dimension_images": len(images),
         "prior_bits": bound.prior,
         "decoder_bits": bound.decoder,

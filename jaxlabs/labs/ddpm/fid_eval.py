@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jaxlabs.analysis import feature_extractor
+from jaxlabs.analysis import feature_extractor, fid
 from jaxlabs.analysis.feature_extractor import FeatureExtractor, FeatureExtractorConfig
 from jaxlabs.analysis.fid import as_bytes, class_histogram, fid_metrics, nearest_neighbors
 from jaxlabs.config import ArgumentError, Config, UserError, group, runtime
@@ -62,6 +62,14 @@ class FIDConfig(Config):
                 "fid_steps",
                 f"{self.fid_steps!r} is not accepted; integers of at least 1 with commas between"
                 " them",
+            )
+
+        too_few = [steps for steps in self.steps() if 0 < self.count(steps) <= fid.NEIGHBORS]
+        if too_few:
+            raise ArgumentError(
+                "fid_samples",
+                f"{self.fid_samples} is not accepted with `fid_steps` {self.fid_steps}; 0, or more"
+                f" than {fid.NEIGHBORS} for each number of steps",
             )
 
     def steps(self) -> list[int]:
@@ -136,6 +144,7 @@ def measure(
     train, real_data = data.train.arrays["images"], {}
     for count in sorted(probabilities_of):
         indices = np.random.default_rng(0).permutation(len(train))[:count]
+        count = len(indices)  # all, where there are fewer
         values = fid_metrics(real, *extractor.extract(train[indices]))
         real_data[count] = values["fid"]
         metrics |= {f"real_data_{count}_{metric}": value for metric, value in values.items()}

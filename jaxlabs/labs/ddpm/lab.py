@@ -55,6 +55,14 @@ class DDPMRunConfig(RunConfig):
         diffusion_likelihood.NLLConfig, section="evaluation"
     )
 
+    def check(self) -> None:
+        super().check()
+        most, available = max(self.quality.steps()), self.diffusion.num_timesteps
+        if self.quality.fid_samples and most > available:
+            raise ArgumentError(
+                "fid_steps", f"{most} is not accepted; at most `num_timesteps` {available}"
+            )
+
 
 STEPS_PER_EPOCH = 469
 """Steps of an epoch of 60,000 digits in batches of 128."""

@@ -93,12 +93,12 @@ def fid_by_steps(figure: Figure, arrays: Arrays) -> tuple[str, str]:
     axes.legend(fontsize=8.5)
     hollow = (
         f" Hollow markers: {least:,} samples, whose distance is biased upwards, as is that of as"
-        " many training images."
+        " few training images."
     )
     rows = zip(arrays["sampler"], arrays["steps"], arrays["fid"], strict=True)
     return (
         f"FID: Fréchet distance between features of {most:,} samples and of the test images;"
-        " lower is better. Horizontal: that of as many training images."
+        " lower is better. Horizontal: that of training images."
         f"{hollow if least < most else ''}",
         "FID against sampler steps: "
         + "; ".join(f"{name} {steps} steps {distance:.3g}" for name, steps, distance in rows),

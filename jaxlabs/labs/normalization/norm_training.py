@@ -55,15 +55,15 @@ def load(
             "dataset",
             f"{name} has {len(dataset.classes)} classes; at least two, as sub-folders, are needed",
         )
-    for flag, requested, available in (
-        ("train_images", train_images + num_eval_examples, dataset.train.count),
-        ("num_eval_examples", num_eval_examples, dataset.test.count),
+    held_out = "training images, held-out ones included,"
+    for flag, requested, available, kind in (
+        ("train_images", train_images + num_eval_examples, dataset.train.count, held_out),
+        ("num_eval_examples", num_eval_examples, dataset.test.count, "test images"),
     ):
         if requested > available:
             raise ArgumentError(
                 flag,
-                f"{requested:,} images, held-out ones included, are more than the {available:,} of"
-                f" {dataset.name}",
+                f"{requested:,} {kind} are more than the {available:,} of {dataset.name}",
             )
     rest, held_out = images.hold_out(dataset.train, num_eval_examples)
     sets = (rest.take(slice(train_images)), held_out, dataset.test.take(slice(num_eval_examples)))

@@ -41,12 +41,12 @@ def _rates(figure: Figure, arrays: Arrays) -> str:
 
 @report_figure("Training speed", 6.4, name="normalization_speed")
 def _speed(figure: Figure, arrays: Arrays) -> str:
-    """Training loss against the step for each norm, at one rate and at the best of each."""
+    """Training loss against the step for each norm, at one rate and at the fastest of each."""
     rates, fastest, norms = arrays["rates"], arrays["fastest"], arrays["norms"].tolist()
     plain = fastest[norms.index("none")]
     panels = {
-        "curves_at_plain_rate": f"learning rate {rates[plain]:.3g}, the best without a norm",
-        "curves_at_own_rate": "each norm at its best learning rate",
+        "curves_at_plain_rate": f"learning rate {rates[plain]:.3g}, the fastest without a norm",
+        "curves_at_own_rate": "each norm at its fastest learning rate",
     }
     for axes, (name, title) in zip(figure.subplots(2), panels.items(), strict=True):
         curves = arrays[name]

@@ -159,10 +159,12 @@ def format_predictions(
     require_known(config.prompt, data_spec)
     sentences = data_spec["examples"] if config.prompt is None else [(config.prompt, None)]
     length, vocabs = data_spec["source_length"], load_vocabs(data_spec)
-    output = functools.partial(_output, model, params, length, vocabs, config, key)
+    output = functools.partial(_output, model, params, length, vocabs, config)
+    keys = jax.random.split(key, len(sentences))
     return "\n\n".join(
-        f"{sentence}\n{output(words_of(sentence))}" + (f"\n  (target: {target})" if target else "")
-        for sentence, target in sentences
+        f"{sentence}\n{output(key, words_of(sentence))}"
+        + (f"\n  (target: {target})" if target else "")
+        for key, (sentence, target) in zip(keys, sentences, strict=True)
     )
 
 

@@ -95,7 +95,7 @@ def _starts(target, rows, columns):
         if not 0.01 < frequency < 0.5 or not distinct:
             continue
         angle = np.arctan2(wave[0], wave[1])
-        shift = columns * np.cos(angle) + rows * np.sin(angle)
+        shift = (columns - center[1]) * np.cos(angle) + (rows - center[0]) * np.sin(angle)
         phase = np.angle(np.sum(target * np.exp(-2j * np.pi * frequency * shift)))
         start = [1, *center, size / 4, size / 4, angle, frequency, phase, 0]
         starts.append((np.array(start), wave))

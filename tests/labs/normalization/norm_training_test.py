@@ -172,7 +172,7 @@ def test_splits_do_not_overlap_and_excess_counts_are_refused(monkeypatch):
     train_bytes = {image.tobytes() for image in splits.train.arrays["images"]}
     for other in (splits.held_out, splits.test):
         assert not train_bytes & {image.tobytes() for image in other.arrays["images"]}
-    with pytest.raises(UserError, match=r"train_images: 101 images, held-out ones included"):
+    with pytest.raises(UserError, match=r"train_images: 101 training images, held-out"):
         norm_training.load("rendered_digits", None, 81, 20)
     with pytest.raises(
         UserError, match=r"num_eval_examples: 21 .*more than the 20 of rendered_digits"

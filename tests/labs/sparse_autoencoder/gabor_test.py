@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxlabs.labs.sparse_autoencoder import gabor
 from jaxlabs.labs.sparse_autoencoder.gabor import fit_gabors
 
 SIZE = 8
@@ -27,6 +28,14 @@ def test_fit_recovers_orientation_and_frequency(orientation, frequency):
     assert min(difference, 180 - difference) < 1
     np.testing.assert_allclose(fits.frequency[0], frequency, atol=0.01)
     np.testing.assert_allclose(fits.fitted[0], stripes(orientation, frequency) - 0.3, atol=0.1)
+
+
+def test_start_has_the_phase_of_a_wave_beside_the_center():
+    rows, columns = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    envelope = np.exp(-((columns - 1.5) ** 2 + (rows + 1) ** 2) / 8)
+    target = envelope * np.cos(2 * np.pi * 0.25 * (columns - 1.5))
+    start = gabor._starts(target, rows, columns)[0]
+    assert abs(start[7]) < 0.4  # radians; 2.4 relative to the patch's center
 
 
 def test_noise_has_less_variance_explained_than_edge():
