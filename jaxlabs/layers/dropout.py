@@ -19,7 +19,7 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
     elements, which halves the cost of the masks. The scale uses the rounded rate, so that the mean
     is preserved. `x` is `[batch, ...]`, `keys [batch]` are typed, `rate` is in [0, 1).
     """
-    kept = LEVELS - round(rate * LEVELS)
+    kept = max(LEVELS - round(rate * LEVELS), 1)
     size = math.prod(x.shape[1:])
     words = jax.vmap(lambda key: jax.random.bits(key, (-(-size // 2),), jnp.uint32))(keys)
     levels = lax.bitcast_convert_type(words, jnp.uint16).reshape(x.shape[0], -1)

@@ -47,7 +47,8 @@ class _Spans(NamedTuple):
 def _spans(sequence: jax.Array, valid: jax.Array, tags: Sequence[str]) -> _Spans:
     kinds = sorted({tag[2:] for tag in tags if tag[:2] in ("B-", "I-")})
     index_of = {kind: number for number, kind in enumerate(kinds)}
-    kind_of = np.array([index_of.get(tag[2:], -1) for tag in tags], np.int32)
+    in_span = [tag[:2] in ("B-", "I-") for tag in tags]
+    kind_of = np.array([index_of[t[2:]] if b else -1 for t, b in zip(tags, in_span, strict=True)])
     is_b_tag = np.array([tag[:2] == "B-" for tag in tags])
     kind = jnp.where(valid, jnp.asarray(kind_of)[sequence], -1)
     prev_kind = jnp.pad(kind, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]

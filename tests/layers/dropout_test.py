@@ -93,6 +93,13 @@ def test_chunks_and_subchunks_have_independent_masks(key):
         assert abs(float((left == right).mean()) - 0.5) < 0.1
 
 
+@pytest.mark.parametrize("rate", [1e-6, 0.999999])
+def test_rates_close_to_0_and_1_are_finite(key, rate):
+    dropped = np.asarray(dropout(jnp.ones((2, 1000)), rate, example_keys(key, 2)))
+    assert np.isfinite(dropped).all()
+    assert (dropped == 0).mean() == pytest.approx(rate, abs=0.01)
+
+
 def test_without_keys_or_rate_the_input_is_returned(key):
     x = jax.random.normal(key, (2, 3))
     assert Dropout(0.5).apply({}, x, None) is x

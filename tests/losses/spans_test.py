@@ -3,6 +3,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxlabs.labs.sequence_patterns.sequence_scores import spans
 from jaxlabs.losses.spans import span_counts, span_f1
 
 TAGS = ("<pad>", "O", "B-LOC", "I-LOC", "B-PER", "I-PER")
@@ -34,6 +35,23 @@ def counts_of(predicted, gold, valid=None):
 )
 def test_span_counts_of_examples(predicted, gold, expected):
     assert counts_of(predicted, gold) == expected
+
+
+@pytest.mark.parametrize("time", [1, 2, 9])
+def test_span_counts_of_a_batch_equal_those_of_lists(time):
+    rng = np.random.default_rng(0)
+    tags = (*TAGS, "E-PER")  # neither B nor I: outside
+    predicted, gold = rng.integers(1, len(tags), (2, 50, time))
+    valid = np.arange(time) < rng.integers(0, time + 1, (50, 1))  # some rows are all padding
+    counts = span_counts(predicted, gold, valid, tags)
+    for row in range(50):
+        ours, true = (
+            set(spans([tags[i] for i in np.where(valid, batch, 1)[row]]))
+            for batch in (predicted, gold)
+        )
+        expected = len(ours & true), len(ours), len(true)
+        found = (counts[f"spans_{name}"][row] for name in ("correct", "predicted", "gold"))
+        assert tuple(map(int, found)) == expected
 
 
 def test_padding_ends_a_span_and_contains_none():

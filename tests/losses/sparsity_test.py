@@ -46,3 +46,16 @@ def test_largest_units_of_each_row_are_kept(count):
     for row, indices in enumerate(np.argsort(-x, axis=1)[:, :count]):
         expected[row, indices] = x[row, indices]
     np.testing.assert_array_equal(k_sparse(jnp.asarray(x), count), expected)
+
+
+def test_units_that_tie_with_the_smallest_kept_one_are_kept():
+    x = jnp.array([[1.0, 2.0, 1.0, 0.0], [3.0, 3.0, 3.0, -1.0]])
+    np.testing.assert_array_equal(k_sparse(x, 2), [[1, 2, 1, 0], [3, 3, 3, 0]])
+
+
+def test_k_sparse_gradient_equals_finite_differences():
+    report = gradient_check.check(
+        lambda params: (k_sparse(params["x"], 3) ** 2).sum(),
+        {"x": np.random.default_rng(0).normal(size=(4, 6))},
+    )
+    assert report.worst.relative_difference < 1e-8

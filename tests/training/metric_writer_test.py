@@ -49,7 +49,6 @@ def test_disabled_writer_writes_nothing(folder, tensorboard):
 
 
 def test_event_file_has_every_metric_of_every_row(folder):
-    pytest.importorskip("tensorboardX", reason="needs the extra 'tensorboard'")
     from tensorboardX.proto.event_pb2 import Event
 
     writer = MetricsWriter(folder, 0, enabled=True, tensorboard=True)
