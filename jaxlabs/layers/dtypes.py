@@ -19,6 +19,7 @@ def cast(x: jax.Array, dtype: DTypeLike | None) -> jax.Array:
 
 def at_least_float32(x: jax.Array) -> jax.Array:
     """Returns `x` in float32, or in its own dtype where that is wider."""
+    x = jnp.asarray(x)  # without x64 an array of numpy in float64 is one in float32
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

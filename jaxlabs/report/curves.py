@@ -83,7 +83,8 @@ def learning_rate_range(figure: Figure, arrays: Arrays) -> tuple[str, str] | Non
     axes.set(xscale="log", xlabel=humanize(name), ylabel="loss")
     axes.xaxis.set_major_formatter("{x:g}")
     top, bottom = smooth[: lowest + 1].max(), smooth[lowest]
-    axes.set_ylim(bottom - 0.1 * (top - bottom), top + 0.1 * (top - bottom))
+    margin = 0.1 * (top - bottom) or 1.0  # equal losses
+    axes.set_ylim(bottom - margin, top + margin)
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.0)
     return (
         f"The {humanize(name)} increases at every step of training. A good peak learning rate "

@@ -74,6 +74,11 @@ def test_range_test_shows_all_losses_below_zero():
     assert top > loss[0]
 
 
+def test_range_test_of_equal_losses_is_plotted():
+    arrays = {"learning_rate": np.geomspace(1e-4, 1, 9), "loss": np.ones(9)}
+    assert curves.learning_rate_range(arrays).figure.axes[0].get_ylim() == (0, 2)
+
+
 def test_range_test_with_too_few_finite_values_plots_nothing():
     arrays = {"learning_rate": np.array([0.1, 0.2]), "loss": np.array([4.0, np.nan])}
     assert curves.learning_rate_range(arrays) is None
