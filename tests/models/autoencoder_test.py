@@ -48,7 +48,8 @@ def make(count=8, tx=None, sample_binary=False, **settings):
 
 @functools.partial(jax.jit, static_argnames="train")
 def loss_output(state, batch, train=False):
-    return loss(state.model, state.variables(state.params), batch, KEY, train=train)
+    variables = state.variables(state.params)
+    return loss(state.model, variables, batch, KEY, train=train, step=state.step)
 
 
 def mean_metrics(state, batch, train=False):
