@@ -76,7 +76,7 @@ def test_other_contents_are_refused_for_any_path(moved, here, refused):
     (here / "play.txt").write_text((here / "moved.txt").read_text() + " king")
     for mode in MODES:
         line = refused(f"--mode={mode}", f"--workdir={folder.path}", "--dataset=play.txt")
-        assert "other settings: the data set's contents; use the same" in line
+        assert "different settings: the data set's contents; use the same" in line
     assert "the data set's contents" in refused(*flags, "--dataset=play.txt")
     line = refused("--mode=sample", f"--workdir={folder.path}", "--dataset=gone.txt")
     assert "no data set or file 'gone.txt'" in line
