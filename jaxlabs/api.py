@@ -29,13 +29,8 @@ from jaxlabs.run_folder.files import Texts
 from jaxlabs.runner import call, modes
 from jaxlabs.runner.help_text import sections
 from jaxlabs.runner.lab import Lab, Study
-from jaxlabs.runner.run_context import (
-    Restored,
-    RunContext,
-    load_data_of_run,
-    restore,
-    with_overrides,
-)
+from jaxlabs.runner.restore import Restored, load_data_of_run, restore, with_overrides
+from jaxlabs.runner.run_context import RunContext
 from jaxlabs.training import devices, precision, signals
 from jaxlabs.training.run_config import CommonConfig
 from jaxlabs.training.signals import Interrupted
@@ -231,19 +226,27 @@ class Run:
             config = with_overrides(
                 call.invocation(self.lab, self._invocation.preset, overrides), stored
             )
-            _, _, data_spec, state, tuned = self._restored
-            task = self.lab.build_task(precision.with_precision(config, tuned), data_spec)
+            restored = self._restored
+            tuned = precision.with_precision(config, restored.tuned)
+            task = self.lab.build_task(tuned, restored.data_spec)
             key = keys.stream(config.sample_seed, "draw")
-            return _plain(self.lab.sample(config, task, data_spec, state, key))
+            sample = self.lab.sample(config, task, restored.data_spec, restored.state, key)
+            return _plain(sample)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Returns the metrics by evaluation set, with those of the end of the training."""
         self._require_lab("evaluate")
-        config, task, _, state, tuned = self._restored
-        placement = devices.data_parallel()
-        context = RunContext(config, task, self.data, self._folder, placement, tuned=tuned)
+        restored = self._restored
+        context = RunContext(
+            restored.config,
+            restored.task,
+            self.data,
+            self._folder,
+            devices.data_parallel(),
+            tuned=restored.tuned,
+        )
         with call.session():
-            return modes.evaluate(context, state)
+            return modes.evaluate(context, restored.state)
 
     def report(self) -> pathlib.Path:
         """Writes report.html and its figures, and returns its path."""

@@ -14,14 +14,8 @@ from jaxlabs.report.page import write_report, write_samples
 from jaxlabs.run_folder import Sample
 from jaxlabs.runner import plan
 from jaxlabs.runner.lab import Invocation
-from jaxlabs.runner.run_context import (
-    RunContext,
-    open_run,
-    open_training,
-    require_same_data,
-    restore,
-    restore_with_data,
-)
+from jaxlabs.runner.restore import require_same_data, restore, restore_with_data
+from jaxlabs.runner.run_context import RunContext, open_run, open_training
 from jaxlabs.runner.standard_streams import for_display
 from jaxlabs.runner.summary import (
     measure_baselines,

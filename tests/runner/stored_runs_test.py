@@ -17,7 +17,8 @@ from jaxlabs.labs.char_rnn import lab as char_rnn
 from jaxlabs.labs.gpt import lab as gpt
 from jaxlabs.labs.sparse_autoencoder import lab as sparse_autoencoder
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.runner import cli, modes, run_context
+from jaxlabs.runner import cli, modes
+from jaxlabs.runner.restore import restore
 from jaxlabs.training import devices
 
 STORED = Path(__file__).parents[1] / "fixtures" / "run_folders"
@@ -59,9 +60,10 @@ def require_equal(found, stored):
 @pytest.mark.parametrize("name", LABS)
 def test_stored_parameters_give_the_stored_outputs(stored, name):
     invocation = cli.parse(LABS[name], ["--mode=sample", f"--workdir={stored(name).path}"])
-    _, task, _, state, _ = run_context.restore(invocation)
+    restored = restore(invocation)
     expected = np.load(STORED / name / "expected.npz")
-    outputs = task.model.apply({"params": state.eval_params}, expected["inputs"])
+    variables = {"params": restored.state.eval_params}
+    outputs = restored.task.model.apply(variables, expected["inputs"])
     for number, output in enumerate(jax.tree.leaves(outputs)):
         np.testing.assert_allclose(output, expected[f"output_{number}"], atol=TOLERANCE)
 

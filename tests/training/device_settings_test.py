@@ -54,10 +54,10 @@ def test_run_without_results_is_replaced_and_resolves_again(tmp_path):
     folder.create()
     stored = {"experiment": "gpt", "preset": "quick", "settings": {}}
     folder.write_config(stored | {"tuned": {"grad_accum_steps": 2}})
-    assert run_context._stored_tuned(cli.parse(LAB, [flag])) is None
+    assert run_context.stored_tuned(cli.parse(LAB, [flag])) is None
     folder.write_summary({})
-    assert run_context._stored_tuned(cli.parse(LAB, [flag])) == {"grad_accum_steps": 2}
-    assert run_context._stored_tuned(cli.parse(LAB, [flag, "--overwrite"])) is None
+    assert run_context.stored_tuned(cli.parse(LAB, [flag])) == {"grad_accum_steps": 2}
+    assert run_context.stored_tuned(cli.parse(LAB, [flag, "--overwrite"])) is None
 
 
 def test_run_of_an_accelerator_is_resumed_on_a_cpu_with_its_micro_batches(
