@@ -9,6 +9,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = {path.stem: path for path in (ROOT / ".github" / "workflows").glob("*.yml")}
 SYSTEMS = ["ubuntu-latest", "macos-latest", "windows-latest"]
+EXTRAS = ["test", "peers"]
 
 
 def jobs(name):
@@ -58,3 +59,16 @@ def test_pinned_versions_are_tried_on_every_supported_python():
 def test_site_is_built_as_contributing_says():
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     assert " && ".join(commands(jobs("site")["build"])) in contributing
+
+
+def test_tests_that_the_default_leaves_out_run_every_week():
+    content = yaml.safe_load(WORKFLOWS["slow"].read_text())
+    assert "schedule" in content[True]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    markers = content["jobs"]["slow"]["strategy"]["matrix"]["marker"]
+    assert markers == ["slow", "peers"]
+    for marker in markers:
+        assert f"pytest -m {marker}`" in contributing
+    *installs, tests = commands(content["jobs"]["slow"])
+    assert installs == [f"pip install -e '.[{extra}]' -c constraints.txt" for extra in EXTRAS]
+    assert tests == "pytest -m ${{ matrix.marker }}"
