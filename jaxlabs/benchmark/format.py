@@ -19,8 +19,8 @@ GFLOP/s: matmuls and convolutions of the traced forward pass, times three for a 
 (attention: of the visible scores).
 of peak: fraction of the peak matmul rate in the same precision, measured in the same run.
 same, any: time relative to the fastest peer of the same precision, and of any; below 1 is faster.
-"highest" is strict float32; so is "default" on a CPU. "bfloat16" multiplies in bfloat16 and
-accumulates in float32.
+"highest" is strict float32, "default" the precision of the accelerator, such as TF32. "bfloat16"
+multiplies in bfloat16 and accumulates in float32.
 """
 
 

@@ -20,8 +20,9 @@ from jaxlabs.config import Config, positive, setting
 
 FLOAT32, BFLOAT16, FLOAT64 = "float32", "bfloat16", "float64"
 
-CLASSES = {"highest": FLOAT32, "default": FLOAT32, "bfloat16": BFLOAT16}
-"""Our precisions -> the PyTorch dtype for comparison, on a CPU."""
+CLASSES = {"highest": FLOAT32, "bfloat16": BFLOAT16}
+"""Our precisions -> the PyTorch dtype of the same precision. `default` has none: it is measured on
+accelerators only, where it is less than float32, such as TF32."""
 
 OURS = "jaxlabs"
 
@@ -64,7 +65,7 @@ class Case:
     suite: str  #: name of the suite
     variant: str  #: name of the group in the suite
     framework: str  #: a key of PACKAGES
-    precision: str  #: a key of CLASSES, or one of their values
+    precision: str  #: "highest", "default", "bfloat16", or a dtype
     build: Callable[[], Work]  #: builds the workload in the worker, see `Job`
     unit: str  #: unit of work that the seconds refer to
     size: str  #: description of the sizes, with the reduced ones

@@ -194,9 +194,11 @@ def test_rates_are_relative_to_the_peak_matmul_rate():
         row("jaxlabs", "highest", 1.0, flops_per_second=50.0),
         row("jaxlabs", "bfloat16", 1.0, flops_per_second=90.0),
         row("numpy", "float64", 1.0, flops_per_second=90.0),
+        row("jaxlabs", "default", 1.0, suite="matmul", flops_per_second=400.0),
+        row("jaxlabs", "default", 1.0, flops_per_second=100.0),
     ]
     fractions = [one["matmul_fraction"] for one in compare(rows)]
-    assert fractions == [0.5, 1.0, 1.0, 0.25, 0.1, None]
+    assert fractions == [0.5, 1.0, 1.0, 0.25, 0.1, None, 1.0, 0.25]
 
 
 def test_table_notes_bfloat16_that_resolved_to_float32():
