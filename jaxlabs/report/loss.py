@@ -82,6 +82,8 @@ def _published_lines(comparison, unit):
 
 def _plot_lines(axes, lines, curves_end):
     """Plots horizontal lines with labels, placed where the decreasing curves leave space."""
+    from matplotlib.patheffects import withStroke
+
     # Positions on the axis, as fractions of its length.
     scale = axes.transScale + axes.transLimits
     heights = [float(scale.transform((0, value))[1]) for _, value, _ in lines]
@@ -100,6 +102,7 @@ def _plot_lines(axes, lines, curves_end):
             verticalalignment="top" if under else "bottom",
             fontsize=8,
             color=style.MUTED,
+            path_effects=[withStroke(linewidth=2, foreground="white")],  # legible on a curve
         )
 
 
