@@ -1,4 +1,4 @@
-"""Times of the kernels of jaxlabs/layers/cpu over those of the forms that they replace.
+"""Times of the kernels of jaxlabs/layers/cpu over those of what they replace.
 
 `python docs/kernel_times.py` prints the table of guides/precision-and-speed.md for this machine and
 version of jax: values and gradients, median of interleaved repeats, ten passes in a compiled loop.
@@ -54,25 +54,25 @@ def main() -> None:
 
 
 def times(pair: Pair, repeats: int) -> tuple[float, ...]:
-    """Returns the milliseconds of a pass of the kernel and of the form that it replaces."""
-    forms = [repeated(form, pair.gradients) for form in (pair.kernel, pair.replaced)]
+    """Returns the milliseconds of a pass of the kernel and of what it replaces."""
+    functions = [repeated(function, pair.gradients) for function in (pair.kernel, pair.replaced)]
     measured = [[], []]
     for repeat in range(repeats + 1):  # the first one compiles
-        for form, found in zip(forms, measured, strict=True):
+        for function, found in zip(functions, measured, strict=True):
             start = time.perf_counter()
-            jax.block_until_ready(form(*pair.operands))
+            jax.block_until_ready(function(*pair.operands))
             if repeat:
                 found.append(1e3 * (time.perf_counter() - start) / PASSES)
     return tuple(map(statistics.median, measured))
 
 
-def repeated(form: Callable[..., jax.Array], gradients: bool) -> Callable[..., jax.Array]:
+def repeated(function: Callable[..., jax.Array], gradients: bool) -> Callable[..., jax.Array]:
     """Returns a function that runs passes one after another, each on changed operands."""
 
     def one_pass(operands):
         if not gradients:
-            return form(*operands)
-        output, vjp = jax.vjp(form, *operands)
+            return function(*operands)
+        output, vjp = jax.vjp(function, *operands)
         return vjp(output)
 
     @jax.jit
@@ -117,7 +117,7 @@ def pairs() -> Iterator[Pair]:
                 arrays((rows, width), (rows, columns)),
                 gradients=False,
             )
-    for name, form, replaced, shape, window in (
+    for name, attend, replaced, shape, window in (
         ("chunked", chunked_attention.query_chunked_attention, dense_attention, (4, 6, 256), None),
         ("chunked", chunked_attention.query_chunked_attention, dense_attention, (1, 6, 1024), None),
         ("flash", flash_attention, chunked_attention.query_chunked_attention, (1, 4, 2048), None),
@@ -137,17 +137,17 @@ def pairs() -> Iterator[Pair]:
         yield Pair(
             f"attention, {name}",
             f"{' x '.join(map(str, shape))}, {f'window {window}' if window else 'causal'}",
-            lambda *qkv, form=form, mask=mask: form(*qkv, mask, precision="highest"),
-            lambda *qkv, form=replaced, mask=mask: form(*qkv, mask, precision="highest"),
+            lambda *qkv, attend=attend, mask=mask: attend(*qkv, mask, precision="highest"),
+            lambda *qkv, attend=replaced, mask=mask: attend(*qkv, mask, precision="highest"),
             arrays(*3 * [(*shape, 64)]),
         )
     for size, width, out in ((28, 64, 64), (14, 128, 128), (7, 128, 128)):
         operands = arrays((8, size, size, width), (3, 3, width, out))
-        for form in ("matmuls", "winograd"):
+        for implementation in ("matmuls", "winograd"):
             yield Pair(
-                f"`conv3x3`, {form}, over XLA's",
+                f"`conv3x3`, {implementation}, over XLA's",
                 f"8 of {size} x {size}, {width} to {out}",
-                lambda x, kernel, form=form: conv3x3.conv3x3(x, kernel, "highest", form),
+                lambda x, kernel, name=implementation: conv3x3.conv3x3(x, kernel, "highest", name),
                 lambda x, kernel: lax.conv_general_dilated(
                     x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
                 ),

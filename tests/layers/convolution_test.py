@@ -109,7 +109,7 @@ def test_pooling_and_upsampling_on_cpus_equal_those_of_the_libraries():
         (resize.max_pool_2x2, library_pool),
         (resize.upsample_2x_bilinear, library_resize),
     ]:
-        results = [jax.vjp(form, x) for form in (ours, theirs)]
+        results = [jax.vjp(implementation, x) for implementation in (ours, theirs)]
         np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-5)
         weights = jnp.arange(1.0, 1 + results[0][0].size).reshape(results[0][0].shape)
         gradients = [vjp(weights)[0] for _, vjp in results]

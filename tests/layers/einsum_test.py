@@ -71,7 +71,7 @@ def test_einsum_keeps_the_wider_dtype_and_refuses_unknown_precisions():
         einsum(SCORES, left, right, "exact")
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the form is chosen for CPUs")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is chosen for CPUs")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
 def test_no_gradient_that_sums_over_queries_has_more_rows_than_columns_on_a_cpu(formula, precision):
@@ -105,7 +105,7 @@ def test_vmap_of_einsum_over_either_operand(formula):
 @pytest.mark.parametrize("formula", [SCORES, OUTPUT])
 @pytest.mark.parametrize(("queries", "keys"), [(64, 64), (64, 128), (70, 16)])
 def test_bfloat16_einsum_and_its_gradients_can_be_transposed(formula, queries, keys):
-    """Without a barrier XLA on CPUs would fold the transpose into a form without a kernel."""
+    """Without a barrier XLA on CPUs would fold the transpose into one without a fast kernel."""
     left, right, target = operands(formula, queries, keys)
 
     def transposed(left, right):

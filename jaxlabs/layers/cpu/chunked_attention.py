@@ -1,13 +1,13 @@
 """Causal and local attention that skips most masked scores: block-local or query-chunked.
 
-The dense form computes every score and masks most of them. The block-local form cuts queries into
+Dense attention computes every score and masks most of them. Block-local attention cuts queries into
 blocks as long as the window, so that all visible keys lie in the block itself and the adjacent ones
 (Beltagy et al. 2020, section 3.1); time and memory grow with length x window. For long or unlimited
-windows the query-chunked form computes, for each chunk of queries, only the scores of keys that the
-chunk may see: causally about half of all.
+windows query-chunked attention computes, for each chunk of queries, only the scores of keys that
+the chunk may see: causally about half of all.
 
-For long sequences neither form stores its scores for the backward pass: they are computed in
-subchunks, one at a time, and recomputed for the gradient (Rabe and Staats 2021).
+For long sequences neither stores its scores for the backward pass: they are computed in subchunks,
+one at a time, and recomputed for the gradient (Rabe and Staats 2021).
 """
 
 import functools
@@ -121,7 +121,7 @@ def block_local_attention(
     dropout: Callable[..., jax.Array] | None = None,
     precision: str = "default",
 ) -> jax.Array:
-    """Block-local form of `query_chunked_attention`, `[batch, heads, time, head_dim]`.
+    """Block-local implementation of `query_chunked_attention`, `[batch, heads, time, head_dim]`.
 
     Takes the arguments of `query_chunked_attention`, but calls `dropout(weights, subchunk=...)`
     with weights `[batch, heads, blocks, query, key]` of a subchunk of blocks.

@@ -20,23 +20,25 @@ HEIGHT, WIDTH = 1, 2
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def conv3x3(x: jax.Array, kernel: jax.Array, precision: str, form: str) -> jax.Array:
-    """`jaxlabs.layers.convolution.conv3x3` in the form "winograd" or "matmuls".
+def conv3x3(x: jax.Array, kernel: jax.Array, precision: str, implementation: str) -> jax.Array:
+    """`jaxlabs.layers.convolution.conv3x3` by the implementation "winograd" or "matmuls".
 
     `x [batch, height, width, in]` and `kernel [3, 3, in, out]` have one dtype; the result is
-    `[batch, height, width, out]`. Winograd's form has half of the products; its rounding errors are
+    `[batch, height, width, out]`. Winograd's has half of the products; its rounding errors are
     relative to the six rows around a pixel, and a non-finite value spreads to four output rows.
     """
-    convolve = winograd.convolve if form == "winograd" else conv_as_matmuls
+    convolve = winograd.convolve if implementation == "winograd" else conv_as_matmuls
     return convolve(x, kernel, precision)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, precision: str, form: str):
-    return conv3x3(x, kernel, precision, form), (x, kernel)
+def _forward(x: jax.Array, kernel: jax.Array, precision: str, implementation: str):
+    return conv3x3(x, kernel, precision, implementation), (x, kernel)
 
 
-def _backward(precision: str, form: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array):
-    gradients = winograd.gradients if form == "winograd" else conv_gradients_as_matmuls
+def _backward(
+    precision: str, implementation: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+):
+    gradients = winograd.gradients if implementation == "winograd" else conv_gradients_as_matmuls
     return gradients(*saved, gradient, precision)
 
 

@@ -20,8 +20,8 @@ than the products that it saves."""
 WINOGRAD_ROWS = 4
 """Output rows of one of Winograd's tiles; the last tile of an image may be partly padding."""
 
-MIN_BAND, WINDOWS_IN_BAND = 128, 16
-"""Length, and length in windows, from which block-local attention is faster than chunked one."""
+MIN_BLOCK_LOCAL, WINDOWS_PER_SEQUENCE = 128, 16
+"""Length, and length in windows, from which block-local attention is faster than chunked."""
 
 MIN_FLASH, MIN_FLASH_WINDOW = 2048, 256
 """Length, and window of sequences twice as long, from which flash attention is the fastest."""
@@ -32,7 +32,7 @@ MAX_DENSE_KEYS = 2048
 TOKENS_PER_ROW = 2
 """Tokens of a device per row of an embedding table, from which projecting the table is faster."""
 
-CPU_SCOPE = "cpu_form"
+CPU_SCOPE = "cpu_implementation"
 """Name scope of the operations that only programs for CPUs have."""
 
 CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
@@ -105,8 +105,8 @@ def attention_implementation(
     """Returns the implementation of causal or local attention, see `masked_attention`.
 
     "cudnn": fused. "dense": all scores at once. "chunked": the scores that a chunk of queries may
-    see. "remat": likewise, recomputed in the backward pass. "banded": blocks as long as the window.
-    "flash": blocks with an online softmax, without forward-mode differentiation.
+    see. "remat": likewise, recomputed in the backward pass. "block_local": blocks as long as the
+    window. "flash": blocks with an online softmax, without forward-mode differentiation.
 
     The platform is "cpu", "cuda" or "default"; dtype, length `time` and `head_dim` are those of
     queries, keys and values. `plain` is whether there are neither padding nor segments, no bias and
@@ -121,14 +121,14 @@ def attention_implementation(
     wide = window is None or (window >= MIN_FLASH_WINDOW and time >= 2 * MIN_FLASH)
     if platform == "cpu" and plain and causal and wide and time >= MIN_FLASH:
         return "flash"
-    if prefer_banded(window, time):
-        return "banded"
+    if prefer_block_local(window, time):
+        return "block_local"
     return "chunked" if platform == "cpu" else "remat"
 
 
-def prefer_banded(window: int | None, time: int) -> bool:
-    """Whether block-local attention is faster than the chunked one for sequences of `time`."""
-    return window is not None and time >= max(MIN_BAND, WINDOWS_IN_BAND * window)
+def prefer_block_local(window: int | None, time: int) -> bool:
+    """Whether block-local attention is faster than chunked attention for sequences of `time`."""
+    return window is not None and time >= max(MIN_BLOCK_LOCAL, WINDOWS_PER_SEQUENCE * window)
 
 
 def has_cudnn_attention() -> bool:

@@ -49,7 +49,7 @@ def masked_attention(
         "chunked": in_chunks,
         "remat": functools.partial(in_chunks, remat=True),
         "flash": functools.partial(flash_attention, mask=mask, precision=precision),
-        "banded": functools.partial(block_local_attention, mask=mask, **options),
+        "block_local": functools.partial(block_local_attention, mask=mask, **options),
     }
     platforms = ("cpu", "default", "cuda") if dispatch.has_cudnn_attention() else ("cpu", "default")
     chosen = {

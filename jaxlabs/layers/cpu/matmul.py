@@ -1,4 +1,4 @@
-"""Matmuls whose gradients, or whose bfloat16 operands, are in the form that is fast on CPUs.
+"""Matmuls whose gradients, or whose bfloat16 operands, are implemented for CPUs.
 
 A matmul that sums over the rows of both operands, as every kernel's gradient does, takes up to
 three times as long where its result has more rows than columns. XLA undoes a plain transpose, so

@@ -1,4 +1,4 @@
-"""Max pooling and bilinear upsampling by a factor of 2, in forms that are fast on CPUs."""
+"""Max pooling and bilinear upsampling by a factor of 2, implemented for CPUs."""
 
 import jax
 import jax.numpy as jnp

@@ -43,7 +43,7 @@ def dense(query, key, value, mask, *, slopes=None):
 
 @jax.jit
 def both(qkv, target, mask, slopes=None):
-    """Outputs of the block-local and the dense form, and gradients of a sum over them."""
+    """Outputs of the block-local and the dense implementation, and gradients of a sum over them."""
 
     def with_gradients(attend):
         def total(qkv):
@@ -62,12 +62,12 @@ def test_block_local_equals_dense_attention_in_value_and_gradient(time, window, 
     padded = AttentionMask(causal, window, padding_of(time)), positions.alibi_slopes(2)
     whole = AttentionMask(causal, window, np.ones((2, time), np.float32)), np.zeros(2, np.float32)
     for options in (padded, whole):
-        banded, expected = both(qkv, target, *options)
-        chex.assert_trees_all_close(banded, expected, atol=1e-5)
+        local, expected = both(qkv, target, *options)
+        chex.assert_trees_all_close(local, expected, atol=1e-5)
     if time == 7:
         plain, expected = both(qkv, target, AttentionMask(causal, window))
         chex.assert_trees_all_close(plain, expected, atol=1e-5)
-        chex.assert_trees_all_close(plain, banded, atol=1e-5)
+        chex.assert_trees_all_close(plain, local, atol=1e-5)
 
 
 def test_a_query_sees_exactly_the_keys_of_its_window():
@@ -151,12 +151,12 @@ def test_flops_and_memory_of_block_local_attention_are_linear_in_the_length():
         compiled = jax.jit(total).lower(shape, shape, shape).compile()
         return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
-    banded = [cost(block_local_attention, time) for time in (1024, 2048, 4096)]
-    for shorter, longer in itertools.pairwise(banded):
+    local = [cost(block_local_attention, time) for time in (1024, 2048, 4096)]
+    for shorter, longer in itertools.pairwise(local):
         np.testing.assert_allclose(np.divide(longer, shorter), 2, rtol=0.1)
     materialized = [cost(dense, time) for time in (1024, 2048)]
     assert (np.divide(*materialized[::-1]) > 3.5).all()  # quadratic, as a check of the measurement
-    assert (np.divide(materialized[0], banded[0]) > 8).all()
+    assert (np.divide(materialized[0], local[0]) > 8).all()
 
 
 # MultiHeadAttention
@@ -174,12 +174,12 @@ def test_module_output_equals_that_with_the_materialized_mask(kind):
     _, variables, apply, x = module(positions=kind)
     weights = np.ones((2, 150), np.float32)
     weights[1, 90:] = 0
-    banded = AttentionMask(window=7), AttentionMask(window=7, causal=False, weights=weights)
+    local = AttentionMask(window=7), AttentionMask(window=7, causal=False, weights=weights)
     chunked = AttentionMask(), AttentionMask(window=100), AttentionMask(weights=weights)
-    assert [dispatch.prefer_banded(mask.window, 150) for mask in banded + chunked] == [True] * 2 + [
-        False
-    ] * 3
-    for mask in banded + chunked:
+    assert [dispatch.prefer_block_local(mask.window, 150) for mask in local + chunked] == [
+        True
+    ] * 2 + [False] * 3
+    for mask in local + chunked:
         materialized = apply(variables, x, mask.to_array(150))
         np.testing.assert_allclose(apply(variables, x, mask), materialized, atol=1e-5)
         assert "2x150x150xf32" not in apply.lower(variables, x, mask).as_text()
@@ -238,7 +238,7 @@ def test_chunks_of_one_layer_have_independent_dropout_masks(key):
 def test_bfloat16_rounds_the_operands_only_for_many_queries(time, window_size):
     layer, variables, _, x = module(embed_dim=8, precision="bfloat16")
     mask = AttentionMask(window=window_size)
-    assert dispatch.prefer_banded(mask.window, time) == (window_size is not None)
+    assert dispatch.prefer_block_local(mask.window, time) == (window_size is not None)
     lowered = jax.jit(layer.apply).lower(variables, x[:, :time], mask).as_text()
     shape = rf"\d+x{window_size}x{2 * window_size}" if window_size else f"{time}x{time}"
     scores = re.findall(rf"dot_general.*-> tensor<2x2x{shape}xf32>", lowered)

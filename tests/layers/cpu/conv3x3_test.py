@@ -1,4 +1,4 @@
-"""3x3 convolutions in every form against scipy, XLA and finite differences."""
+"""3x3 convolutions in every implementation against scipy, XLA and finite differences."""
 
 import chex
 import jax
@@ -18,7 +18,7 @@ from jaxlabs.training import gradient_check
 
 pytestmark = pytest.mark.usefixtures("reused_executables")
 
-FORMS = {
+IMPLEMENTATIONS = {
     "matmuls": (conv_as_matmuls, conv_gradients_as_matmuls),
     "winograd": (winograd.convolve, winograd.gradients),
 }
@@ -57,20 +57,20 @@ def test_convolution_equals_scipy(size):
     np.testing.assert_allclose(y, by_scipy(x, kernel), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_form_equals_xla_in_value_and_gradient(size, form):
-    """GPUs use XLA's convolution; all forms and their gradients must be equal."""
+def test_every_implementation_equals_xla_in_value_and_gradient(size, implementation):
+    """GPUs use XLA's convolution; all implementations and their gradients must be equal."""
     with jax.enable_x64(True):
         x, kernel = normal(*size, 4).astype(float), normal(3, 3, 4, 3, seed=1).astype(float)
         weight = normal(*size, 3, seed=2).astype(float)
 
-        def with_gradients(form):
-            total = lambda x, kernel: (form(x, kernel) * weight).sum()  # noqa: E731
+        def with_gradients(implementation):
+            total = lambda x, kernel: (implementation(x, kernel) * weight).sum()  # noqa: E731
             return jax.jit(jax.value_and_grad(total, (0, 1)))(x, kernel)
 
         expected = with_gradients(xla)
-        forward, backward = FORMS[form]
+        forward, backward = IMPLEMENTATIONS[implementation]
         by_autodiff = with_gradients(lambda x, kernel: forward(x, kernel, "highest"))
         custom = jax.jit(backward, static_argnums=3)(x, kernel, weight, "highest")
     chex.assert_trees_all_close(by_autodiff, expected, rtol=1e-10, atol=1e-10)
@@ -90,8 +90,8 @@ def test_rounding_error_of_winograd_in_float32_is_bounded(channels):
     x, kernel = normal(2, 12, 10, channels[0]), normal(3, 3, *channels, seed=1)
     gradient = normal(2, 12, 10, channels[1], seed=2)
 
-    def errors(form):
-        forward, backward = FORMS[form]
+    def errors(implementation):
+        forward, backward = IMPLEMENTATIONS[implementation]
         both = jax.jit(lambda *args: (forward(*args[:2]), *backward(*args)))
         outputs = both(x, kernel, gradient)
         with jax.enable_x64(True):
@@ -135,8 +135,10 @@ def test_winograd_is_used_only_where_it_is_faster_and_precise(
 
 def test_winograd_takes_wide_float32_images_of_more_than_one_tile():
     wide, narrow = (3, 3, 40, 40), (3, 3, 40, 8)
-    forms = [conv3x3_implementation((2, 8, 8, 40), wide, jnp.float32, name) for name in PRECISIONS]
-    assert forms == ["winograd", "winograd", "matmuls"]
+    implementations = [
+        conv3x3_implementation((2, 8, 8, 40), wide, jnp.float32, name) for name in PRECISIONS
+    ]
+    assert implementations == ["winograd", "winograd", "matmuls"]
     assert conv3x3_implementation((2, 8, 8, 40), wide, jnp.bfloat16, "highest") == "matmuls"
     assert conv3x3_implementation((2, 8, 8, 40), narrow, jnp.float32, "highest") == "matmuls"
     assert conv3x3_implementation((2, 2, 8, 40), wide, jnp.float32, "highest") == "matmuls"

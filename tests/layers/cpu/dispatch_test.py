@@ -1,4 +1,4 @@
-"""The choice of forms, as pure functions; compiled programs hold one form alone."""
+"""The choice of implementations, as pure functions; a compiled program holds one alone."""
 
 import re
 from pathlib import Path
@@ -43,25 +43,25 @@ def test_accelerators_keep_all_scores_up_to_two_thousand_keys(platform):
     options = {"dtype": jnp.float32}
     assert attention_implementation(platform, time=2048, **options) == "dense"
     assert attention_implementation(platform, time=2049, **options) == "remat"
-    assert attention_implementation(platform, time=4096, window=256, **options) == "banded"
+    assert attention_implementation(platform, time=4096, window=256, **options) == "block_local"
     assert attention_implementation(platform, time=4095, window=256, **options) == "remat"
 
 
 def test_cpus_skip_masked_scores_at_every_length():
-    for time, window, form in [
+    for time, window, implementation in [
         (1, None, "chunked"),
         (2047, None, "chunked"),
         (2048, None, "flash"),
-        (1024, 64, "banded"),
+        (1024, 64, "block_local"),
         (1024, 65, "chunked"),
         (4095, 256, "chunked"),
-        (4096, 255, "banded"),
+        (4096, 255, "block_local"),
         (4096, 256, "flash"),
         (127, 1, "chunked"),
-        (128, 8, "banded"),
+        (128, 8, "block_local"),
         (128, 9, "chunked"),
     ]:
-        assert attention_implementation("cpu", time=time, window=window) == form
+        assert attention_implementation("cpu", time=time, window=window) == implementation
     for unsupported in ({"plain": False}, {"causal": False}):
         assert attention_implementation("cpu", time=16_384, **unsupported) == "chunked"
 

@@ -45,8 +45,10 @@ def test_value_and_gradient_equal_those_of_all_scores(time, window, batch, heads
     *qkv, target = random_heads(batch, heads, time, 4)
     mask = AttentionMask(window=window)
     found, expected = (
-        with_gradients(lambda *qkv, form=form: form(*qkv, mask), qkv, target)
-        for form in (flash_attention, dense_attention)
+        with_gradients(
+            lambda *qkv, implementation=implementation: implementation(*qkv, mask), qkv, target
+        )
+        for implementation in (flash_attention, dense_attention)
     )
     chex.assert_shape(found[1], (batch, heads, time, 4))
     chex.assert_trees_all_close(found, expected, atol=2e-5)
@@ -73,8 +75,12 @@ def test_large_scores_do_not_overflow():
     *qkv, target = random_heads(1, 1, 40, 4)
     qkv[0] *= 1e4
     found, expected = (
-        with_gradients(lambda *qkv, form=form: form(*qkv, AttentionMask()), qkv, target)
-        for form in (flash_attention, dense_attention)
+        with_gradients(
+            lambda *qkv, implementation=implementation: implementation(*qkv, AttentionMask()),
+            qkv,
+            target,
+        )
+        for implementation in (flash_attention, dense_attention)
     )
     assert np.isfinite(jax.tree.leaves(found)[0]).all()
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6 * 1e4)
@@ -160,15 +166,21 @@ def test_vmap_and_remat_give_the_same():
     attend = lambda *qkv: flash_attention(*qkv, AttentionMask())  # noqa: E731
     expected = with_gradients(attend, qkv, target)
     one = lambda *qkv: attend(*(x[None] for x in qkv))[0]  # noqa: E731
-    for form in (jax.vmap(one), jax.checkpoint(attend)):
-        chex.assert_trees_all_close(with_gradients(form, qkv, target), expected, atol=1e-6)
+    for implementation in (jax.vmap(one), jax.checkpoint(attend)):
+        chex.assert_trees_all_close(
+            with_gradients(implementation, qkv, target), expected, atol=1e-6
+        )
 
 
 def test_blocks_of_the_real_size(monkeypatch):
     monkeypatch.undo()
     *qkv, target = random_heads(1, 1, 1100, 8)
     found, expected = (
-        with_gradients(lambda *qkv, form=form: form(*qkv, AttentionMask()), qkv, target)
-        for form in (flash_attention, dense_attention)
+        with_gradients(
+            lambda *qkv, implementation=implementation: implementation(*qkv, AttentionMask()),
+            qkv,
+            target,
+        )
+        for implementation in (flash_attention, dense_attention)
     )
     chex.assert_trees_all_close(found, expected, atol=5e-5)

@@ -1,4 +1,4 @@
-"""Every form of causal attention is equal; the memory of a training step at 16,384 tokens."""
+"""Implementations of causal attention are equal; memory of a training step at 16,384 tokens."""
 
 import functools
 
@@ -33,7 +33,7 @@ def with_gradients(attend, qkv, target):
 
 @pytest.mark.parametrize("window", [None, 1, 20])
 def test_the_arguments_for_cudnn_give_the_mask(window):
-    """By JAX's own form, which takes the same arguments: the window counts the query itself."""
+    """By JAX's own attention, which takes the same arguments; the window counts the query."""
     *qkv, target = random_heads(50)
     mask = AttentionMask(window=window)
     expected = with_gradients(
@@ -49,8 +49,8 @@ def test_rematerialized_chunks_equal_dense_attention(padded):
     weights = np.stack([np.arange(150) % 3 > 0, np.zeros(150, bool)]) if padded else None
     options = {"mask": AttentionMask(weights=weights), "slopes": positions.alibi_slopes(2)}
     expected, found = (
-        with_gradients(functools.partial(form, **options), qkv, target)
-        for form in (masked_attention.dense_attention, REMAT)
+        with_gradients(functools.partial(implementation, **options), qkv, target)
+        for implementation in (masked_attention.dense_attention, REMAT)
     )
     chex.assert_trees_all_close(found, expected, atol=2e-5)
 
@@ -65,26 +65,26 @@ def test_the_form_of_each_platform_is_lowered():
     assert "1x2x64x256xf32" in cpu
 
 
-def step_bytes(form, mask, time=TOKENS):
+def step_bytes(implementation, mask, time=TOKENS):
     """Temporary memory of the compiled forward and backward pass of one head, in bytes."""
     heads = jax.ShapeDtypeStruct((1, 1, time, 8), jnp.float32)
-    total = jax.grad(lambda *qkv: form(*qkv, mask).sum(), (0, 1, 2))
+    total = jax.grad(lambda *qkv: implementation(*qkv, mask).sum(), (0, 1, 2))
     compiled = jax.jit(total).lower(heads, heads, heads).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="bounds of XLA for CPUs")
 @pytest.mark.parametrize(
-    ("form", "mask"),
+    ("implementation", "mask"),
     [
         (masked_attention.masked_attention, AttentionMask()),
         (REMAT, AttentionMask()),
         (block_local_attention, AttentionMask(window=256)),
     ],
 )
-def test_memory_of_a_step_at_16384_tokens_is_far_below_that_of_all_scores(form, mask):
+def test_memory_of_a_step_at_16384_tokens_is_far_below_that_of_all_scores(implementation, mask):
     scores = 4 * TOKENS**2
-    assert step_bytes(form, mask) < scores / 10
+    assert step_bytes(implementation, mask) < scores / 10
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="bounds of XLA for CPUs")
@@ -93,5 +93,7 @@ def test_the_dense_form_keeps_all_scores_and_is_not_used_beyond_two_thousand_key
     assert step_bytes(dense, AttentionMask()) > 4 * TOKENS**2
     options = {"dtype": jnp.float32, "head_dim": 8, "causal": True, "plain": True}
     for platform in ("cpu", "cuda", "default"):
-        form = dispatch.attention_implementation(platform, time=TOKENS, window=None, **options)
-        assert form in ("flash", "remat")
+        implementation = dispatch.attention_implementation(
+            platform, time=TOKENS, window=None, **options
+        )
+        assert implementation in ("flash", "remat")

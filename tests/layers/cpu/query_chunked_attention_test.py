@@ -27,7 +27,7 @@ def mask_of(window, causal, padded, time):
 
 @functools.partial(jax.jit, static_argnames="with_slopes")
 def chunked_and_dense(qkv, target, mask, with_slopes):
-    """Outputs of the chunked and of the dense form, and gradients of a sum over them."""
+    """Outputs of the chunked and of the dense implementation, and gradients of a sum over them."""
     slopes = positions.alibi_slopes(2) if with_slopes else None
 
     def materialized(query, key, value):

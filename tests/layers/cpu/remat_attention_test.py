@@ -17,7 +17,7 @@ from jaxlabs.layers.dropout import dropout
 from jaxlabs.layers.masks import AttentionMask
 from jaxlabs.layers.multi_head_attention import MultiHeadAttention
 
-FORMS = [
+IMPLEMENTATIONS = [
     (block_local_attention, AttentionMask(window=16)),
     (block_local_attention, AttentionMask(window=16, causal=False)),
     (query_chunked_attention, AttentionMask()),
@@ -40,8 +40,10 @@ def random_heads(time, dtype=np.float32, batch=2, num_heads=2, head_dim=4):
 
 
 @pytest.mark.parametrize("time", [80, 149])
-@pytest.mark.parametrize(("form", "mask"), FORMS)
-def test_subchunks_equal_dense_attention_in_value_and_gradient(few_scores, form, mask, time):
+@pytest.mark.parametrize(("implementation", "mask"), IMPLEMENTATIONS)
+def test_subchunks_equal_dense_attention_in_value_and_gradient(
+    few_scores, implementation, mask, time
+):
     *qkv, target = random_heads(time)
     weights = np.stack([np.arange(time) % 3 > 0, np.zeros(time, bool)])
     slopes, index, subchunks = positions.alibi_slopes(2), np.arange(time), []
@@ -51,7 +53,7 @@ def test_subchunks_equal_dense_attention_in_value_and_gradient(few_scores, form,
             subchunks.append(subchunk)
             return weights
 
-        return form(*qkv, mask, slopes=slopes, dropout=record)
+        return implementation(*qkv, mask, slopes=slopes, dropout=record)
 
     def dense(*qkv, mask):
         bias = positions.alibi_bias(slopes, index, index)
@@ -71,8 +73,8 @@ def test_subchunks_equal_dense_attention_in_value_and_gradient(few_scores, form,
     assert any(subchunk is not None for subchunk in subchunks)
 
 
-@pytest.mark.parametrize(("form", "mask"), FORMS)
-def test_gradient_of_subchunks_in_float64_with_dropout(few_scores, key, form, mask):
+@pytest.mark.parametrize(("implementation", "mask"), IMPLEMENTATIONS)
+def test_gradient_of_subchunks_in_float64_with_dropout(few_scores, key, implementation, mask):
     """So the dropout masks recomputed in the backward pass equal those of the forward pass."""
     with jax.enable_x64(True):
         *qkv, _ = random_heads(80, np.float64, batch=1, head_dim=2)
@@ -81,13 +83,13 @@ def test_gradient_of_subchunks_in_float64_with_dropout(few_scores, key, form, ma
             return dropout(weights, 0.5, jax.random.fold_in(key, subchunk)[None])
 
         def attend(query, key, value):
-            return jnp.sin(form(query, key, value, mask, dropout=drop))
+            return jnp.sin(implementation(query, key, value, mask, dropout=drop))
 
         check_grads(jax.jit(attend), qkv, order=1)
 
 
-@pytest.mark.parametrize(("form", "mask"), FORMS[::2])
-def test_subchunks_have_equal_sizes_and_a_minimum_size(monkeypatch, form, mask):
+@pytest.mark.parametrize(("implementation", "mask"), IMPLEMENTATIONS[::2])
+def test_subchunks_have_equal_sizes_and_a_minimum_size(monkeypatch, implementation, mask):
     def sizes(time, max_scores):
         monkeypatch.setattr(chunked_attention, "MAX_SCORES", max_scores)
         query, key, value, _ = random_heads(time)
@@ -97,13 +99,13 @@ def test_subchunks_have_equal_sizes_and_a_minimum_size(monkeypatch, form, mask):
             shapes.append(weights.shape[2:-1])
             return weights
 
-        output = form(query, key, value, mask, dropout=record)
+        output = implementation(query, key, value, mask, dropout=record)
         dense = dot_product_attention(query, key, value, mask.to_array(time))
         np.testing.assert_allclose(output, dense, atol=1e-5)
         return set(shapes)
 
     monkeypatch.setattr(chunked_attention, "MAX_CHUNKS", 1)
-    if form is block_local_attention:
+    if implementation is block_local_attention:
         row = 2 * 16 * 32  # scores of a block, both heads
         assert sizes(100, 1) == {(1, 16)}
         assert sizes(100, 3 * row) == {(3, 16)}
@@ -116,13 +118,13 @@ def test_subchunks_have_equal_sizes_and_a_minimum_size(monkeypatch, form, mask):
         assert sizes(50, 1) == {(50,)}
 
 
-@pytest.mark.parametrize(("form", "mask"), FORMS[::2])
-def test_bfloat16_gradients_are_accumulated_in_float32(monkeypatch, form, mask):
+@pytest.mark.parametrize(("implementation", "mask"), IMPLEMENTATIONS[::2])
+def test_bfloat16_gradients_are_accumulated_in_float32(monkeypatch, implementation, mask):
     *qkv, target = random_heads(512, batch=1)
 
     def gradients(qkv, max_scores):
         monkeypatch.setattr(chunked_attention, "MAX_SCORES", max_scores)
-        total = jax.grad(lambda *qkv: jnp.sum(form(*qkv, mask) * target), (0, 1, 2))
+        total = jax.grad(lambda *qkv: jnp.sum(implementation(*qkv, mask) * target), (0, 1, 2))
         return [np.asarray(x, np.float32) for x in jax.jit(total)(*qkv)]
 
     narrow = [jnp.asarray(x, jnp.bfloat16) for x in qkv]
@@ -136,9 +138,10 @@ def test_bfloat16_gradients_are_accumulated_in_float32(monkeypatch, form, mask):
 
 
 @pytest.mark.parametrize(
-    ("form", "mask"), [(block_local_attention, AttentionMask(window=64)), FORMS[2]]
+    ("implementation", "mask"),
+    [(block_local_attention, AttentionMask(window=64)), IMPLEMENTATIONS[2]],
 )
-def test_bfloat16_rounding_does_not_depend_on_subchunks(monkeypatch, form, mask):
+def test_bfloat16_rounding_does_not_depend_on_subchunks(monkeypatch, implementation, mask):
     *qkv, target = random_heads(256)
     subchunks = []
 
@@ -148,7 +151,7 @@ def test_bfloat16_rounding_does_not_depend_on_subchunks(monkeypatch, form, mask)
 
     def gradients(precision, max_scores):
         monkeypatch.setattr(chunked_attention, "MAX_SCORES", max_scores)
-        attend = functools.partial(form, mask=mask, precision=precision, dropout=record)
+        attend = functools.partial(implementation, mask=mask, precision=precision, dropout=record)
         return jax.jit(jax.grad(lambda *qkv: jnp.sum(attend(*qkv) * target), (0, 1, 2)))(*qkv)
 
     monkeypatch.setattr(chunked_attention, "MAX_CHUNKS", 1)
@@ -166,7 +169,7 @@ def test_subchunks_of_one_layer_have_independent_dropout_masks(monkeypatch, key,
     monkeypatch.setattr(chunked_attention, "MAX_CHUNKS", 2)
     monkeypatch.setattr(chunked_attention, "MAX_SCORES", rows * (48 if window_size else 256))
     mask = AttentionMask(window=window_size, causal=False)
-    assert dispatch.prefer_banded(mask.window, 256) == (window_size is not None)
+    assert dispatch.prefer_block_local(mask.window, 256) == (window_size is not None)
     layer = MultiHeadAttention(embed_dim=1, num_heads=1, length=256, dropout=0.5)
     x = np.ones((1, 256, 1), np.float32)
     params = jax.tree.map(jnp.ones_like, layer.init(key, x)["params"])
@@ -179,14 +182,14 @@ def test_subchunks_of_one_layer_have_independent_dropout_masks(monkeypatch, key,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("form", "mask"),
+    ("implementation", "mask"),
     [(block_local_attention, AttentionMask(window=64)), (query_chunked_attention, AttentionMask())],
 )
-def test_memory_of_a_compiled_gradient_is_linear_in_the_length(monkeypatch, form, mask):
+def test_memory_of_a_compiled_gradient_is_linear_in_the_length(monkeypatch, implementation, mask):
     def memory(time, max_scores):
         monkeypatch.setattr(chunked_attention, "MAX_SCORES", max_scores)
         shape = jax.ShapeDtypeStruct((1, 2, time, 8), jnp.float32)
-        attend = functools.partial(form, mask=mask)
+        attend = functools.partial(implementation, mask=mask)
         total = jax.grad(lambda *qkv: attend(*qkv).sum(), (0, 1, 2))
         compiled = jax.jit(total).lower(shape, shape, shape).compile()
         return compiled.memory_analysis().temp_size_in_bytes

@@ -1,4 +1,4 @@
-"""Attention within segments, in every form, against a mask that is written out."""
+"""Attention within segments, in every implementation, against a mask that is written out."""
 
 import functools
 
@@ -16,10 +16,10 @@ from jaxlabs.layers.masks import AttentionMask
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-FORMS = {
+IMPLEMENTATIONS = {
     "dense": masked_attention.dense_attention,
     "chunked": query_chunked_attention,
-    "banded": block_local_attention,
+    "block_local": block_local_attention,
 }
 TIME = 70
 # The first row has segments of 1 to 31 tokens, the second a single one of the whole row.
@@ -58,11 +58,11 @@ def with_gradients(attend, qkv, target):
     return jax.jit(jax.grad(total, has_aux=True))(qkv)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(
     ("window", "causal", "padded"), [(None, True, False), (20, True, True), (7, False, False)]
 )
-def test_segments_equal_the_explicit_mask_in_float64(form, window, causal, padded):
+def test_segments_equal_the_explicit_mask_in_float64(implementation, window, causal, padded):
     weights = np.stack([np.arange(TIME) % 5 > 0, np.ones(TIME, bool)]) if padded else None
     explicit = np.stack([blocks(row, window, causal) for row in (LENGTHS, [TIME])])[:, None]
     explicit = explicit if weights is None else explicit & weights[:, None, None]
@@ -74,27 +74,31 @@ def test_segments_equal_the_explicit_mask_in_float64(form, window, causal, padde
         bias = positions.alibi_bias(slopes, jnp.arange(TIME), jnp.arange(TIME))
         plain = functools.partial(dot_product_attention, mask=explicit, bias=bias)
         expected = with_gradients(plain, qkv, target)
-        attend = functools.partial(FORMS[form], mask=mask, slopes=slopes)
+        attend = functools.partial(IMPLEMENTATIONS[implementation], mask=mask, slopes=slopes)
         chex.assert_trees_all_close(with_gradients(attend, qkv, target), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("form", "window"), [("dense", 16), ("chunked", None), ("banded", 16)])
-def test_one_segment_equals_no_segments_to_the_bit(form, window):
+@pytest.mark.parametrize(
+    ("implementation", "window"), [("dense", 16), ("chunked", None), ("block_local", 16)]
+)
+def test_one_segment_equals_no_segments_to_the_bit(implementation, window):
     *qkv, target = heads_of(dtype=np.float32)
     with_one = AttentionMask(window=window, segments=np.full((2, TIME), 3, np.int32))
     found, expected = (
-        with_gradients(functools.partial(FORMS[form], mask=mask), qkv, target)
+        with_gradients(functools.partial(IMPLEMENTATIONS[implementation], mask=mask), qkv, target)
         for mask in (with_one, AttentionMask(window=window))
     )
     chex.assert_trees_all_equal(found, expected)
 
 
 @pytest.mark.parametrize("time", [1, 9])
-@pytest.mark.parametrize("form", FORMS)
-def test_a_segment_of_one_token_attends_to_itself(form, time):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_segment_of_one_token_attends_to_itself(implementation, time):
     query, key, value, _ = heads_of(time, np.float32)
     segments = np.tile(np.arange(time, dtype=np.int32), (2, 1))
-    output = FORMS[form](query, key, value, AttentionMask(window=3, segments=segments))
+    output = IMPLEMENTATIONS[implementation](
+        query, key, value, AttentionMask(window=3, segments=segments)
+    )
     np.testing.assert_allclose(output, value, atol=1e-6)
 
 
