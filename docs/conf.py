@@ -1,10 +1,8 @@
 """The documentation site: `sphinx-build -W --keep-going -b html docs build/docs`."""
 
 import itertools
-import json
 import pkgutil
 import re
-import sys
 from pathlib import Path
 
 from flax import linen as nn
@@ -12,11 +10,6 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 
 import jaxlabs
-
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-from results_table import markdown  # noqa: E402
 
 project = "jaxlabs"
 author = "The jaxlabs maintainers"
@@ -51,16 +44,11 @@ napoleon_use_ivar = True
 napoleon_attr_annotations = False  # the signature has them
 
 REFERENCE = "reference/"
-RESULTS = "<!-- results.json -->"
 
 
 def fill_in(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Inserts generated content: docstrings and results.json."""
-    if docname == "results":
-        stored = HERE / "results.json"
-        app.env.note_dependency(str(stored))
-        source[0] = source[0].replace(RESULTS, markdown(json.loads(stored.read_text())))
-    elif docname.startswith(REFERENCE):
+    """Inserts the docstrings of a package."""
+    if docname.startswith(REFERENCE):
         source[0] += describe_package(f"jaxlabs.{docname.removeprefix(REFERENCE)}")
 
 

@@ -1,4 +1,4 @@
-"""jaxlabs: the lab bench of deep learning in JAX.
+"""jaxlabs: reference implementations of course-scale deep learning in JAX and Flax.
 
 The public API is the names of `__all__`. Each is imported when it is first used, so that
 `import jaxlabs` takes milliseconds and does not import jax.

@@ -1,4 +1,4 @@
-"""The lab bench of deep learning in JAX.
+"""Reference implementations of course-scale deep learning in JAX and Flax.
 
 usage: {program} LAB [flags]            a lab by its name, or by the path of its file: my_lab.py
        {program} COMMAND [arguments]

@@ -16,7 +16,7 @@ class Published:
       quantity: name of the quantity in the report.
       metric: our metric, a key of the summary's `metrics`, or `parameters` or `seconds`.
       value: the published value, in `unit`.
-      unit: "nats" (per target), "seconds", "parameters", "perplexity", "share" (0 to 1), ...
+      unit: "nats" (per target), "seconds", "parameters", "perplexity", "fraction" (0 to 1), ...
       note: measurement of the source; if not comparable, the reason.
       presets: presets of the lab that are compared with it.
       source: the document.

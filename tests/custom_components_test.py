@@ -45,6 +45,7 @@ def rows(folder, split):
 def test_every_example_is_tested():
     assert FILES.keys() == {
         "my_optimizer.py",
+        "my_labels.py",
         "my_generator.py",
         "my_files.py",
         "my_pipeline.py",
@@ -58,6 +59,17 @@ def test_optimizer_of_the_guide_is_stored_and_logs_its_rate():
     assert folder.read_config()["optimizer"] == "adabelief"
     rates = [row["learning_rate"] for row in rows(folder, "train")]
     np.testing.assert_allclose(rates[:6], 0.002 * np.arange(6), atol=1e-8)
+
+
+def test_labels_of_the_guide_know_a_parameter_of_their_own():
+    run("my_labels.py")
+    lab = labs.load("my_labels.py")
+    config = lab.config_class(platform="cpu")
+    label_fn = lab.build_task(config, lab.load_data(config).data_spec).label_fn
+    assert label_fn({"gain": 0, "hidden": {"kernel": 0}}) == {
+        "gain": "vector",
+        "hidden": {"kernel": "hidden"},
+    }
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,11 @@ def test_results_table_has_every_row_once():
         assert any(line.endswith(f"| `{row['command']}` |") for line in rows)
 
 
+def test_results_page_holds_the_table_of_results_json():
+    results = json.loads((DOCS / "results.json").read_text())
+    assert markdown(results) in (DOCS / "results.md").read_text()
+
+
 def test_results_name_no_absolute_path():
     assert not re.findall(r"=/\S+", (DOCS / "results.json").read_text())
 
@@ -66,7 +71,7 @@ def test_quick_results_of_the_readme_are_those_of_the_results_page():
 
 def test_results_table_has_reasons_and_failures():
     row = {"lab": "gpt", "metric": "a_loss", "quantity": "theirs", "unit": "nats", "seeds": 2}
-    row |= {"published": 1.5, "ours": 2.0, "deviation": 0.25, "seconds": 90, "command": "a | b"}
+    row |= {"published": 1.5, "ours": 2.0, "std": 0.25, "seconds": 90, "command": "a | b"}
     machine = {"machine": "a machine", "labs": ["gpt"]}
     results = {
         "dates": ["2026-01-01"],

@@ -10,7 +10,7 @@ import pytest
 from jaxlabs import labs, published
 from jaxlabs.published import Published, PublishedCurve
 
-UNITS = ("nats", "seconds", "parameters", "perplexity", "share", "cost", "units")
+UNITS = ("nats", "seconds", "parameters", "perplexity", "fraction", "cost", "units")
 UNITS += ("relative difference", "squared error")
 
 
@@ -32,14 +32,14 @@ def test_every_record_has_source_unit_and_reason():
         assert record.source
         assert record.comparable or record.note
         assert record.unit in UNITS
-        assert record.unit != "share" or 0 <= record.value <= 1
+        assert record.unit != "fraction" or 0 <= record.value <= 1
 
 
 def test_every_curve_has_a_source_and_increasing_steps():
     for curve in of(PublishedCurve):
         assert curve.source
         assert list(curve.steps) == sorted(set(curve.steps))
-        assert curve.unit != "share" or all(0 <= value <= 1 for value in curve.values)
+        assert curve.unit != "fraction" or all(0 <= value <= 1 for value in curve.values)
         assert published.curves([curve], curve.presets[0]) == [curve]
 
 

@@ -18,9 +18,9 @@ DOCUMENTS = ("joined", "separate")
 """Values of `--documents`."""
 
 HELP = (
-    "documents of the text: one after the other, as if they were one (joined); or attention and"
-    " convolutions do not cross them (separate). A document is a file of a folder, a line of JSON"
-    " lines, or a record"
+    "documents of the text: one after the other, as if they were one (joined); or packed with"
+    " document masking, so that attention and convolutions do not cross them (separate). A"
+    " document is a file of a folder, a line of JSON lines, or a record"
 )
 
 

@@ -106,7 +106,7 @@ def word_lm_data(
     facts, described = dict(speeches.text_facts), speeches.describe()
     if not isinstance(encoder, WordTokenizer):  # what is known of words is not known of characters
         facts = {}
-        del described["unknown_shares"], described["distinct_tokens"]
+        del described["oov_rates"], described["distinct_tokens"]
         described |= describe_tokens(tokenizer, encoder, len(train) + len(validation))
     splits |= {"train_text": train} | tests
     return DataModule(

@@ -68,8 +68,8 @@ class Speeches(Dataset):
         """Tokenizer of the words of both training files."""
         return WordTokenizer.from_lines([*self.train.texts, self.train_text])
 
-    def unknown_shares(self) -> dict[str, float]:
-        """Returns the share of out-of-vocabulary tokens, by test file."""
+    def oov_rates(self) -> dict[str, float]:
+        """Returns the fraction of out-of-vocabulary tokens, by test file."""
         texts = {TEST_SENTENCES: "\n".join(self.test.texts)}
         texts |= {TEST_TEXTS[speaker]: text for speaker, text in self.test_texts.items()}
         return {
@@ -80,7 +80,7 @@ class Speeches(Dataset):
     def describe(self) -> dict[str, Any]:
         return super().describe() | {
             "distinct_tokens": self.tokenizer.vocab.size,
-            "unknown_shares": self.unknown_shares(),
+            "oov_rates": self.oov_rates(),
         }
 
 

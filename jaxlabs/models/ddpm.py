@@ -59,7 +59,7 @@ class UNetConfig(ModelConfig):
     class_conditional: bool = setting(False, "condition the network on the class of each image")
     class_dropout: float = setting(
         0.1,
-        "share of labels dropped in training, for classifier-free guidance",
+        "probability of dropping a label in training, for classifier-free guidance",
         minimum=0,
         maximum=1,
         aliases=("label_dropout",),

@@ -52,7 +52,7 @@ class DualEncoderConfig(TextEncoderConfig):
 
     loss: str = setting(
         "clip",
-        "contrastive loss: softmax over the batch (clip) or a sigmoid per combination (siglip)",
+        "contrastive loss: softmax over the batch (clip) or a sigmoid per image-text pair (siglip)",
         choices=LOSSES,
     )
     projection_dim: int = positive(

@@ -29,7 +29,8 @@ def matmul_precision_setting(default: str) -> Any:
     """Declares `matmul_precision`, one of PRECISIONS."""
     return setting(
         default,
-        "float32 (highest), the platform's own (default), bfloat16 with float32 sums (bfloat16)",
+        "float32 (highest), the platform's own (default), bfloat16 inputs with float32 accumulation"
+        " (bfloat16)",
         choices=PRECISIONS,
         value_aliases={"fast": "bfloat16"},
     )

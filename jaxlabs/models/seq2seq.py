@@ -287,5 +287,5 @@ train_step = build_train_step(loss)
 
 
 def derived_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """Returns `exact_match`, the share of sentences whose words are all correct."""
+    """Returns `exact_match`, the fraction of sentences whose words are all correct."""
     return {"exact_match": metrics["sentences_correct"] / metrics["sentences"]}

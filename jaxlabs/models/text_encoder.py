@@ -88,9 +88,9 @@ class TextClassifierConfig(TextEncoderConfig):
 
     num_classes: int = positive(3, "number of classes", aliases=("classes",))
     hidden_size: int = positive(100, "hidden size of the classification head", aliases=("hidden",))
-    head_dropout: float = dropout_setting(0.0, "dropout rate of the sentence vector")
+    head_dropout: float = dropout_setting(0.0, "dropout rate of the pooled output")
     word_dropout: float = dropout_setting(
-        0.0, "share of words replaced by the unknown token in training"
+        0.0, "probability of replacing a word by the unknown token in training"
     )
     ngram_hash_buckets: int = setting(
         0,

@@ -96,9 +96,12 @@ def learning_rate_range(figure: Figure, arrays: Arrays) -> tuple[str, str] | Non
 
 def humanize(name: str) -> str:
     """Returns the name of a split or metric in readable form."""
-    return {"train": "training", "train_windows": "training windows, no dropout"}.get(
-        name, name.replace("_", " ")
-    )
+    known = {
+        "train": "training",
+        "train_windows": "training windows, no dropout",
+        "train_and_val": "training and held-out windows",
+    }
+    return known.get(name, name.replace("_", " "))
 
 
 def _plain_at_2_and_5(value, _=None):

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-UNITS_OMITTED = ("", "parameters", "perplexity", "share")
+UNITS_OMITTED = ("", "parameters", "perplexity", "fraction")
 """Units that are not written after the value."""
 
 

@@ -46,9 +46,9 @@ def _error_count(metrics: JsonObject) -> str:
     if "errors" not in metrics:
         return ""
     return html.note(
-        f"{metrics['errors']:g} errors make {metrics['wrong_values']:g} values and statements "
-        "wrong. Rounding differences do not count. This table has the first wrong value of each "
-        "error; the tables below show all of them in bold."
+        f"{metrics['errors']:g} errors make {metrics['wrong_values_and_statements']:g} values and "
+        "statements wrong. Rounding differences do not count. This table has the first wrong value "
+        "of each error; the tables below show all of them in bold."
     )
 
 

@@ -42,7 +42,7 @@ def published_comparison(
             options = {"label": f"{split}, {curve.label}", "markersize": 4, "ls": ""}
             axes.plot(curve.steps, curve.values, marker, color=color, **options)
         unit = members[0].unit
-        named = metric if unit in ("share", metric) else f"{metric} [{unit}]"
+        named = metric if unit in ("fraction", metric) else f"{metric} [{unit}]"
         axes.set(xlabel="step", ylabel=named)
         shown = np.concatenate([line.get_ydata() for line in axes.lines])
         if shown.min() > 0 and shown.max() > 5 * shown.min():

@@ -65,8 +65,8 @@ def _cells(row: JsonObject, reasons: Mapping[tuple[str, str], int]) -> list[str]
     if not row["comparable"] and row["published"] is not None:
         stated += f" [{reasons[row['lab'], row['not_comparable_reason']]}]"
     ours = format_value(row["ours"], row["unit"])
-    if None not in (row["ours"], row["deviation"]):
-        ours += f" ± {format_value(row['deviation'], row['unit'])}"
+    if None not in (row["ours"], row["std"]):
+        ours += f" ± {format_value(row['std'], row['unit'])}"
     ratio = "—" if row["ratio"] is None else f"{row['ratio']:.3f}"
     time = format_duration(row["seconds"])
     return [row["quantity"], stated, ours, ratio, str(row["seeds"]), time]

@@ -134,8 +134,8 @@ def groups(summary: JsonObject) -> str:
 
 def _mean(statistics: JsonObject) -> str:
     cell = html.text(format_value(statistics["mean"]))
-    if statistics["deviation"] is not None:
-        cell += f" ± {html.text(format_value(statistics['deviation']))}"
+    if statistics["std"] is not None:
+        cell += f" ± {html.text(format_value(statistics['std']))}"
     if statistics.get("difference") is not None:
         low, high = format_value(statistics["low"]), format_value(statistics["high"])
         cell += html.note(f"{format_value(statistics['difference'])} [{low}, {high}]")

@@ -56,10 +56,10 @@ def _plot(axes, groups, names, metric):
         for position, one in zip(positions, statistics, strict=True):
             runs = np.array(one["values"], float)  # None is NaN
             axes.plot([position] * len(runs), runs, ".", color=color, alpha=0.45, markersize=4)
-        deviations = [one["deviation"] or 0.0 for one in statistics]
+        stds = [one["std"] or 0.0 for one in statistics]
         means = np.array([one["mean"] for one in statistics], float)
         line = {"color": color, "marker": "o", "markersize": 4, "label": label}
-        axes.errorbar(positions, means, deviations, **line)
+        axes.errorbar(positions, means, stds, **line)
     axes.set_xticks(range(len(values)), values)
     axes.set(title=humanize(metric), xlabel=humanize(first))
     axes.margins(x=0.08)

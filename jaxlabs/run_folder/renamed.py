@@ -19,13 +19,19 @@ METRICS: dict[str, str] = {
     "runs_blown_up_with_clipping": "runs_diverged_with_clipping",
     "cell_path_held_error": "cell_path_stop_gradient_error",
     "bits_per_dimension_error": "bits_per_dimension_stderr",
-    "bound_5000_error": "bound_5000_stderr",
+    "bound_64": "iwae_64",
+    "bound_5000": "iwae_5000",
+    "bound_5000_error": "iwae_5000_stderr",
+    "bound_5000_stderr": "iwae_5000_stderr",
+    "bound_5000_images": "iwae_5000_images",
+    "of_optimum": "relative_score",
     "spans_right": "spans_correct",
     "spans_there": "spans_gold",
     "sentences_right": "sentences_correct",
     "gap_loss_before": "masked_loss_before",
     "gap_loss_after": "masked_loss_after",
-    "marked": "wrong_values",
+    "marked": "wrong_values_and_statements",
+    "wrong_values": "wrong_values_and_statements",
     "numbers": "values",
     "loss_shared_rule_the_same_everywhere": "loss_shared_rule_position_independent",
     "loss_shared_rule_its_own_at_every_position": "loss_shared_rule_position_dependent",
@@ -42,6 +48,7 @@ METRICS: dict[str, str] = {
 
 METRIC_PREFIXES = {
     "floor": "real_data",
+    "gradient_share_after": "gradient_norm_ratio_after",
     "specialisation_of": "specialization_of",
     "adding_lstm_gates_spread": "adding_lstm_chrono_init",
     "copying_lstm_gates_spread": "copying_lstm_chrono_init",
@@ -113,11 +120,14 @@ CONFIG_KEYS = {"why_not": "not_comparable_reason"}
 SUMMARY_KEYS = {"compared": "comparison"}
 """Keys of summary.json."""
 
-COMPARISON_KEYS = {"why_not": "not_comparable_reason", "figure": "quantity"}
+COMPARISON_KEYS = {"why_not": "not_comparable_reason", "figure": "quantity", "deviation": "std"}
 """Keys of one comparison with a published result, in summary.json and results.json."""
 
 GROUP_KEYS = {"figures": "metrics"}
 """Keys of one group of a sweep's runs, in summary.json."""
+
+STATISTICS_KEYS = {"deviation": "std"}
+"""Keys of one metric of such a group."""
 
 CLAIM_KEYS = {"found": "evidence"}
 """Keys of one claim of the lab `normalization`, in summary.json."""
@@ -281,7 +291,11 @@ def _failure(item: Any) -> Any:
 
 
 def _group(item: Any) -> Any:
-    return _metrics_entry(_keys(item, GROUP_KEYS))
+    item = _metrics_entry(_keys(item, GROUP_KEYS))
+    if isinstance(item, dict) and isinstance(item.get("metrics"), dict):
+        statistics = {name: _keys(row, STATISTICS_KEYS) for name, row in item["metrics"].items()}
+        return item | {"metrics": statistics}
+    return item
 
 
 def _metrics_entry(item: Any) -> Any:

@@ -60,17 +60,17 @@ class GroupStatistics:
       seeds: seeds of its runs.
       values: the metric of each; nan for a run that diverged.
       mean: their mean.
-      deviation: their sample standard deviation; None for one seed.
+      std: their sample standard deviation; None for one seed.
     """
 
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     mean: float
-    deviation: float | None
+    std: float | None
 
     def __str__(self) -> str:
-        deviation = "" if self.deviation is None else f" ± {self.deviation:.2g}"
-        return f"{self.mean:.4f}{deviation}"
+        std = "" if self.std is None else f" ± {self.std:.2g}"
+        return f"{self.mean:.4f}{std}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,4 +308,4 @@ def _statistics(row: Mapping[str, Any]) -> GroupStatistics:
     """Returns a row of `compare_groups` with the one metric "value"."""
     found = row["metrics"]["value"]
     values = tuple(found["values"])
-    return GroupStatistics(tuple(row["seeds"]), values, found["mean"], found["deviation"])
+    return GroupStatistics(tuple(row["seeds"]), values, found["mean"], found["std"])

@@ -242,7 +242,7 @@ def _evaluate(invocation: Invocation) -> None:
     for split, metrics in evaluate(*restore_with_data(invocation)).items():
         for name, value in metrics.items():
             if devices.is_main_process():
-                print(f"{split}/{name} {value:.4f}")
+                print(f"{split}_{name} {value:.4f}")
 
 
 def evaluate(context: RunContext, state: TrainState) -> dict[str, dict[str, float]]:

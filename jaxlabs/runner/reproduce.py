@@ -299,7 +299,7 @@ def _rows(
     for row in rows:
         value = group["metrics"][row["metric"]]
         ratio = value["mean"] / row["published"] if row["published"] else None
-        row |= {"ours": value["mean"], "deviation": value["deviation"], "ratio": ratio} | common
+        row |= {"ours": value["mean"], "std": value["std"], "ratio": ratio} | common
     return rows
 
 

@@ -26,15 +26,15 @@ class Sweep:
         the others.
       metrics: names of the final metrics that answer the question.
       settings: settings of all runs on top of the preset, by flag name; flags override them.
-      follow: `settings of a run -> further settings`, such as fewer steps for larger batches;
-        flags override them.
+      derived_settings: `settings of a run -> further settings`, such as fewer steps for larger
+        batches; flags override them.
     """
 
     question: str
     axes: Mapping[str, Sequence[Any]]
     metrics: Sequence[str]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    follow: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda point: {}
+    derived_settings: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda point: {}
 
     def points(self) -> list[dict[str, Any]]:
         """Returns the settings of every run; the seed varies fastest."""
@@ -44,7 +44,7 @@ class Sweep:
 
     def planned(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the settings of a run on top of the preset, which flags override."""
-        return dict(self.settings) | dict(self.follow(point))
+        return dict(self.settings) | dict(self.derived_settings(point))
 
 
 def precision_sweep(*metrics: str, **settings: Any) -> Sweep:
@@ -118,8 +118,8 @@ def _without_seed(point: Mapping[str, Any]) -> dict[str, Any]:
 
 def _statistics(seeds, first, name) -> dict[str, Any]:
     values = np.array([_finite_or_nan(metrics.get(name)) for metrics in seeds.values()])
-    deviation = float(values.std(ddof=1)) if values.size > 1 else None
-    row = {"mean": float(values.mean()), "deviation": deviation, "values": values.tolist()}
+    std = float(values.std(ddof=1)) if values.size > 1 else None
+    row = {"mean": float(values.mean()), "std": std, "values": values.tolist()}
     if first is None:
         return row
     shared = [seed for seed in seeds if seed in first]

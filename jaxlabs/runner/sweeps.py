@@ -71,7 +71,7 @@ def _table(groups: list[dict[str, Any]]) -> str:
     for group in groups:
         values = [
             f"{name} {value['mean']:.4f}"
-            + ("" if value["deviation"] is None else f" ± {value['deviation']:.4f}")
+            + ("" if value["std"] is None else f" ± {value['std']:.4f}")
             for name, value in group["metrics"].items()
         ]
         lines.append(f"{run_name(group['settings']) or 'all'}: {', '.join(values)}")

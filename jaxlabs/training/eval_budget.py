@@ -57,7 +57,9 @@ def read_tokens(examples: Examples) -> int:
     return examples.arrays["weights"].size
 
 
-def share(sets: Mapping[str, Examples], monitor: str, tokens: int | None) -> dict[str, Examples]:
+def subsample(
+    sets: Mapping[str, Examples], monitor: str, tokens: int | None
+) -> dict[str, Examples]:
     """Returns evenly spaced windows of each set, of at most `tokens` tokens together.
 
     The monitored set gets half of the tokens and what the others leave over. Each set keeps at
@@ -72,9 +74,9 @@ def share(sets: Mapping[str, Examples], monitor: str, tokens: int | None) -> dic
         return dict(sets)
     sizes = {name: read_tokens(examples) for name, examples in sets.items()}
     others = [name for name in sets if name != monitor]
-    shares = {name: min(sizes[name], tokens // (2 * len(others))) for name in others}
-    shares[monitor] = tokens - sum(shares.values())
-    return {name: _evenly(examples, shares[name]) for name, examples in sets.items()}
+    counts = {name: min(sizes[name], tokens // (2 * len(others))) for name in others}
+    counts[monitor] = tokens - sum(counts.values())
+    return {name: _evenly(examples, counts[name]) for name, examples in sets.items()}
 
 
 def _evenly(examples: Examples, tokens: int) -> Examples:

@@ -200,7 +200,7 @@ class EvaluationCost:
 class RunEvaluation:
     """The evaluations of a run: those during training, and the final one.
 
-    Of a text beyond `windows.MAX_EVAL_TOKENS` an evaluation during training reads a share of the
+    Of a text beyond `windows.MAX_EVAL_TOKENS` an evaluation during training reads a fraction of the
     windows, see `eval_budget`; the final one reads all windows of all sets.
 
     Attributes:
@@ -228,7 +228,7 @@ class RunEvaluation:
         self._data, self._placement, self._tokens = data, placement, tokens
         self.evaluated: dict[str, dict[str, int]] = {}
         self._evaluator = Evaluator(task, placement, config, data)
-        sets = eval_budget.share(data.eval_sets, data.monitor, tokens)
+        sets = eval_budget.subsample(data.eval_sets, data.monitor, tokens)
         # One by one: a dict would be returned in alphabetical order, but the first is monitored.
         self._sets = {split: placement.replicate(part) for split, part in sets.items()}
 

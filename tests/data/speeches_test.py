@@ -51,7 +51,7 @@ def test_six_files_are_loaded(folder):
     assert (
         " ".join(read.tokenizer.words) == ". I Read We and decide for hope lips my peace read work"
     )
-    shares = read.unknown_shares()
+    shares = read.oov_rates()
     assert shares["test_LM_wbush.txt"] == pytest.approx(2 / 6)  # us, all
     assert shares["test_LM_obama.txt"] == 0
     assert shares["test_CLS.tsv"] == pytest.approx(2 / 14)  # Unheard-of, nonsense
@@ -135,7 +135,7 @@ def test_fallback_warns_and_has_a_known_optimum(tmp_path):
     assert made.name == "speaker_grammar"
     assert not made.comparable
     assert made == dataclasses.replace(load("speaker_grammar"), warning=made.warning)
-    assert set(made.unknown_shares().values()) == {0.0}
+    assert set(made.oov_rates().values()) == {0.0}
     assert len(made.train.texts) == 2092
     assert set(made.train.labels) == {0, 1, 2}
     # The entropy rate is exact for this text; the unigram entropy is an upper bound.
@@ -161,7 +161,7 @@ def test_published_speeches_have_the_published_sizes(data_dir):
     # The first epoch of the write-up is this constant prediction.
     assert round(100 * baselines["constant_train_accuracy"], 2) == 44.65
     assert round(100 * baselines["constant_accuracy"], 2) == 33.33
-    assert {file: round(100 * share, 2) for file, share in found.unknown_shares().items()} == {
+    assert {file: round(100 * share, 2) for file, share in found.oov_rates().items()} == {
         "test_CLS.tsv": 0.93,
         "test_LM_obama.txt": 1.97,
         "test_LM_wbush.txt": 2.13,
@@ -308,6 +308,6 @@ def test_speeches_are_split_by_characters_with_other_tokenizers(folder, tokenize
         assert scored(data.eval_sets[name]) == encoder.encode(text).tolist()[1:]
     assert encoder.decode(data.train.tokens) == texts["train_text"]
     assert data.loss_unit == f"nats per {encoder.unit}"
-    assert not {"unknown_shares", "entropy_rate"} & data.dataset.keys()
+    assert not {"oov_rates", "entropy_rate"} & data.dataset.keys()
     np.testing.assert_array_equal(data.token_bytes, encoder.token_bytes())
     assert word_lm_data(found, 3, no_baselines).token_bytes is None

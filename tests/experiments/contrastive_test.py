@@ -98,9 +98,9 @@ def test_nearest_captions_of_a_prompt(runs, capsys):
 def test_runs_of_the_batch_size_sweep_train_on_equally_many_pairs():
     sweep = LAB.sweeps["batch_size"]
     for point in sweep.points():
-        steps = sweep.follow(point)["steps"]
+        steps = sweep.derived_settings(point)["steps"]
         assert steps * point["batch_size"] == pytest.approx(SWEEP_PAIRS, rel=0.01)
-    rates = [sweep.follow({"batch_size": size})["learning_rate"] for size in (64, 256)]
+    rates = [sweep.derived_settings({"batch_size": size})["learning_rate"] for size in (64, 256)]
     assert rates == pytest.approx([1.5e-3, 3e-3])
 
 

@@ -60,7 +60,7 @@ def test_metrics_match_the_arrays(measured):
             assert got == pytest.approx(found["final"][2, 0, 0])
     with np.load(measured.arrays("gradient_through_time")) as through:
         assert through["before_lstm_c"].shape == (6, 3)
-        assert metrics["gradient_share_after_gru_6_steps"] == through["after_gru_h"][0, 1]
+        assert metrics["gradient_norm_ratio_after_gru_6_steps"] == through["after_gru_h"][0, 1]
     assert metrics["cell_path_stop_gradient_error"] < 1e-12
     assert metrics["largest_relative_error_of_geometric_prediction"] < 1e-12
 

@@ -94,7 +94,7 @@ def test_damaged_rows_of_a_sweep_run_are_reported(short_run):
         folder.append_metrics([{"step": step, "split": "held_out", "loss": 2.0} for step in (1, 2)])
     with open(folder.metrics, "ab") as file:
         file.write(b"\0\n")
-    figures = {"loss": {"values": [1.0, 2.0], "mean": 1.5, "deviation": 0.5}}
+    figures = {"loss": {"values": [1.0, 2.0], "mean": 1.5, "std": 0.5}}
     group = {"settings": {}, "seeds": [0, 1], "metrics": figures, "runs": ["seed=0", "seed=1"]}
     short_run.write_config(short_run.read_config() | {"sweep": "s", "question": "Which?"})
     short_run.write_summary(short_run.read_summary() | {"groups": [group]})

@@ -10,7 +10,7 @@ WRONG = RIGHT | {"reference": 2.5, "reference_from": "printed", "erratum": "It i
 def test_each_erratum_is_listed_once_with_its_first_wrong_value():
     rows = [RIGHT | {"printed": ""}]
     rows += [WRONG | {"problem": name, "printed": "2.50"} for name in ("2 * 1", "2 / 1")]
-    metrics = {"wrong_values": 3.0, "errors": 2.0}
+    metrics = {"wrong_values_and_statements": 3.0, "errors": 2.0}
     statement = {"theme": "sums", "printed": "0 < 0.", "correct": "0 = 0.", "error": True}
     page = problem_tables.problems(
         {
@@ -31,7 +31,9 @@ def test_each_erratum_is_listed_once_with_its_first_wrong_value():
 
 
 def test_summary_without_printed_digits_and_statements_is_shown():
-    page = problem_tables.problems({"problems": [RIGHT, WRONG], "metrics": {"wrong_values": 1.0}})
+    page = problem_tables.problems(
+        {"problems": [RIGHT, WRONG], "metrics": {"wrong_values_and_statements": 1.0}}
+    )
     assert ">2.5000<" in page
     assert "values and statements" not in page
     assert "in words" not in page

@@ -5,7 +5,7 @@ from jaxlabs.report import results
 
 def row(**changes):
     made_up = {"lab": "gpt", "preset": "quick", "preset_note": "", "quantity": "loss", "unit": ""}
-    made_up |= {"published": 2.0, "ours": 1.0, "deviation": None, "ratio": 0.5, "seeds": 1}
+    made_up |= {"published": 2.0, "ours": 1.0, "std": None, "ratio": 0.5, "seeds": 1}
     made_up |= {"seconds": 61.0, "command": "run", "comparable": True, "not_comparable_reason": ""}
     return made_up | changes
 
@@ -20,7 +20,7 @@ def cells(text):
 
 
 def test_rows_have_quantity_published_ours_ratio_seeds_and_time():
-    text = results.markdown(summary(row(), row(deviation=0.25)))
+    text = results.markdown(summary(row(), row(std=0.25)))
     assert cells(text)[0] == ["loss", "2", "1", "0.500", "1", "1 min 01 s"]
     assert cells(text)[1][2] == "1 ± 0.2500"
     assert "- Run on 2026-01-02 (UTC).\n- an abacus.\n" in text

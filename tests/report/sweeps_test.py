@@ -10,7 +10,7 @@ from jaxlabs.report.published_curves import published_comparison
 
 def group(settings, values, runs=()):
     values = list(values)
-    figure = {"mean": float(np.mean(values)), "deviation": 0.1, "values": values}
+    figure = {"mean": float(np.mean(values)), "std": 0.1, "values": values}
     return {"settings": settings, "metrics": {"loss": figure}, "seeds": [0, 1], "runs": list(runs)}
 
 
@@ -70,7 +70,7 @@ def test_published_values_are_markers_beside_logged_values():
         metric="accuracy",
         steps=(1, 2),
         values=(0.3, 0.8),
-        unit="share",
+        unit="fraction",
         source="a document",
         note="as stated",
     )

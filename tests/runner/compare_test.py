@@ -60,11 +60,9 @@ def test_statistics_of_a_group_are_typed_values_by_seed(write_seeds):
     names = write_seeds("a", (1.8, 1.9, 2.3)) + write_seeds("b", (1.7,), norm="layernorm")
     first, second = jl.compare(names).bases[0].statistics
     assert (first.seeds, first.values) == ((0, 1, 2), (1.8, 1.9, 2.3))
-    np.testing.assert_allclose(
-        [first.mean, first.deviation], [2.0, np.std([1.8, 1.9, 2.3], ddof=1)]
-    )
+    np.testing.assert_allclose([first.mean, first.std], [2.0, np.std([1.8, 1.9, 2.3], ddof=1)])
     assert (str(first), str(second)) == ("2.0000 ± 0.26", "1.7000")
-    assert (second.seeds, second.deviation) == ((0,), None)
+    assert (second.seeds, second.std) == ((0,), None)
 
 
 def test_groups_without_a_common_seed_are_undecided(write_run):

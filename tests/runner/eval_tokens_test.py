@@ -107,10 +107,10 @@ def evaluated(path, capsys, *flags):
 def test_mode_evaluate_may_read_more(sampled_run, capsys):
     summary = RunFolder(sampled_run).read_summary()["metrics"]
     sample = evaluated(sampled_run, capsys)
-    assert sample["held_out/loss"] == f"{summary['held_out_loss']:.4f}"
-    assert sample["sliding_window/loss"] == f"{summary['sliding_window_loss']:.4f}"
+    assert sample["held_out_loss"] == f"{summary['held_out_loss']:.4f}"
+    assert sample["sliding_window_loss"] == f"{summary['sliding_window_loss']:.4f}"
     whole = evaluated(sampled_run, capsys, f"--eval_tokens={HELD_OUT}")
-    assert whole["held_out/loss"] == whole["sliding_window/loss"] != sample["held_out/loss"]
+    assert whole["held_out_loss"] == whole["sliding_window_loss"] != sample["held_out_loss"]
 
 
 def test_other_modes_and_another_value_are_refused(sampled_run, capsys):

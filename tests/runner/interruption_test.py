@@ -100,7 +100,7 @@ def test_mode_evaluate_prints_the_final_evaluation_sets_too(capsys):
     assert cli.run(LINE, ["--mode=evaluate", *RUN]) == 0
     lines = dict(line.split() for line in capsys.readouterr().out.splitlines())
     metrics = RunFolder("run").read_summary()["metrics"]
-    assert lines.keys() == {"held_out/loss", "all/loss"}
+    assert lines.keys() == {"held_out_loss", "all_loss"}
     for name, value in lines.items():
         assert float(value) == pytest.approx(metrics[name.replace("/", "_")], abs=1e-4)
 

@@ -118,7 +118,7 @@ def test_fifo_in_a_checkpoint_is_refused_without_blocking(run, tiny_flags, refus
 
 
 def test_run_names_in_a_summary_cannot_leave_the_folder(run, outside):
-    metrics = {"loss": {"values": [1.0], "mean": 1.0, "deviation": None}}
+    metrics = {"loss": {"values": [1.0], "mean": 1.0, "std": None}}
     group = {"settings": {}, "seeds": [0], "metrics": metrics}
 
     for name in ("../../outside", str(outside), ".."):

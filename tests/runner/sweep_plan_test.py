@@ -35,7 +35,7 @@ def test_means_and_paired_interval_equal_scipy():
     assert "difference" not in full["metrics"]["loss"]
     result = window["metrics"]["loss"]
     np.testing.assert_allclose(result["mean"], values[1].mean())
-    np.testing.assert_allclose(result["deviation"], values[1].std(ddof=1))
+    np.testing.assert_allclose(result["std"], values[1].std(ddof=1))
     paired = scipy.stats.ttest_rel(values[1], values[0])
     low, high = paired.confidence_interval(0.95)
     np.testing.assert_allclose([result["low"], result["high"]], [low, high])
@@ -50,10 +50,10 @@ def test_unpaired_seed_is_excluded_from_the_difference():
     assert result["values"] == [2.0, 4.0, 0.0]
 
 
-def test_single_seed_has_no_deviation_and_no_interval():
+def test_single_seed_has_no_std_and_no_interval():
     _, window = compare_groups(runs([[1.0], [2.0]]), ["loss"])
     result = window["metrics"]["loss"]
-    assert result["deviation"] is None
+    assert result["std"] is None
     assert result["difference"] is None
 
 

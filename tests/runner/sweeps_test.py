@@ -153,7 +153,10 @@ def test_followed_settings_apply_unless_a_flag_overrides_them(here):
         axes={"batch_size": (4, 8)},
         metrics=("held_out_loss",),
         settings={"steps": 100},
-        follow=lambda point: {"steps": 16 // point["batch_size"], "seed": point["batch_size"]},
+        derived_settings=lambda point: {
+            "steps": 16 // point["batch_size"],
+            "seed": point["batch_size"],
+        },
     )
     lab = dataclasses.replace(LINE, sweeps={"sizes": sweep})
     assert cli.run(lab, ["--sweep=sizes", "--seed=7"]) == 0

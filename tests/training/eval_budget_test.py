@@ -58,7 +58,7 @@ def test_an_evaluation_reads_a_batch_at_least(make_config):
 def test_data_without_a_text_have_no_budget(make_config, make_data):
     data = make_data()
     assert eval_budget.tokens_per_evaluation(make_config(), data) is None
-    assert eval_budget.share(data.eval_sets, data.monitor, None) == data.eval_sets
+    assert eval_budget.subsample(data.eval_sets, data.monitor, None) == data.eval_sets
 
 
 @pytest.mark.parametrize("tokens", [48, 160, 1000, 1300, 10**6])
@@ -68,7 +68,7 @@ def test_share_is_evenly_spaced_and_within_the_budget(tokens):
         name: dataclasses.replace(part, arrays=part.arrays | {"i": np.arange(part.count)})
         for name, part in data.eval_sets.items()
     }
-    parts = eval_budget.share(numbered, data.monitor, tokens)
+    parts = eval_budget.subsample(numbered, data.monitor, tokens)
     assert list(parts) == list(numbered)
     read = sum(map(eval_budget.read_tokens, parts.values()))
     assert read <= tokens

@@ -187,7 +187,7 @@ def test_run_trained_with_scipy_is_evaluated_sampled_and_exported(capsys):
     printed = capsys.readouterr()
     kernel = np.asarray(state.params["kernel"], np.float64)[:, 0]
     cost = np.mean((X @ kernel - Y) ** 2) / 2 + DECAY * np.sum(kernel**2) / 2
-    assert f"held_out/loss {cost:.4f}\n" in printed.out
+    assert f"held_out_loss {cost:.4f}\n" in printed.out
     assert "weights\n" in printed.out
     assert "parameters of step 7" in printed.out
     assert run("--optimizer=scipy")[0] == 2

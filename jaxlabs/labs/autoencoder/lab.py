@@ -156,9 +156,9 @@ LAB = Lab(
         "latent_units": plots.latent_units,
     },
     published=published.PUBLISHED_RESULTS,
-    main_metrics=("test_loss", "bound_64", "active_units"),
+    main_metrics=("test_loss", "iwae_64", "active_units"),
     sweeps={
-        "code_width": Sweep(
+        "latent_dim": Sweep(
             question="Reconstruction error by latent dimension, against PCA of as many components?",
             axes={"latent_dim": (1, 2, 4, 8, 16, 32, 64, 128, 256, 784, 1000)},
             metrics=("test_squared_error", "pca_squared_error"),

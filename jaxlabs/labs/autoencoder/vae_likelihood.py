@@ -51,21 +51,22 @@ def likelihood(
       seed: of the posterior samples.
 
     Returns:
-      `bound_<samples>`; for the tighter bound also `bound_<samples>_stderr`, the standard error
-      from the choice of images, 0 if all are used, and `bound_<samples>_images`.
+      `iwae_<samples>`, an upper bound of -log p(x); for the tighter one also
+      `iwae_<samples>_stderr`, the standard error from the choice of images, 0 if all are used, and
+      `iwae_<samples>_images`.
     """
     from scipy.stats import sem
 
     num_samples, tight_samples = samples
     all_bounds = -bounds(model, params, examples, num_samples, seed)
-    metrics = {f"bound_{num_samples}": float(all_bounds.mean())}
+    metrics = {f"iwae_{num_samples}": float(all_bounds.mean())}
     count = len(indices)
     if count:
         subset = examples.take(indices)
         difference = -bounds(model, params, subset, tight_samples, seed) - all_bounds[indices]
         correction = (1 - count / examples.count) ** 0.5  # finite population
         error = correction * sem(difference) if count > 1 else float("nan")
-        name = f"bound_{tight_samples}"
+        name = f"iwae_{tight_samples}"
         metrics[name] = float(all_bounds.mean() + difference.mean())
         metrics |= {f"{name}_stderr": float(error), f"{name}_images": count}
     return metrics

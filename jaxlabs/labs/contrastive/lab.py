@@ -153,7 +153,7 @@ LAB = Lab(
             axes={"batch_size": (16, 64, 256, 1024), "loss": dual_encoder.LOSSES, "seed": (0, 1)},
             metrics=(*SWEEP_METRICS, "expected_pairs"),
             settings={"eval_every": 100_000, "checkpoint_every": 100_000},
-            follow=scale_by_batch_size,
+            derived_settings=scale_by_batch_size,
         ),
         "temperature": Sweep(
             question="Accuracy of a fixed temperature?",

@@ -6,7 +6,7 @@ of activations by depth before training, and mini-batch against population stati
 
 Source    Ioffe and Szegedy 2015; Ba et al. 2016; Hoffer et al. 2017; an unpublished course homework
 Command   python -m experiments.normalization --platform=cpu
-Expect    quick: 70 seconds on two cores; batch norm takes half the steps at 10 times the rate
+Expect    quick: 70 seconds on two cores; best learning rate 1 with batch norm, 0.316 without
 """
 
 import dataclasses

@@ -150,8 +150,8 @@ def _gradients_of(
     gated = {cell: (cell, cells[cell]) for cell in lstm_gradient_paths.GATES}
     one = memory_tasks.adding(one_key, 1, shortest)[0]
     folder.write_arrays("gates", **lstm_gradient_paths.gate_activations(gated, np.asarray(one)))
-    shares = {f"gradient_share_{n}_{steps}_steps": through[f"{n}_h"][0, 1] for n in networks}
-    return shares | {"cell_path_stop_gradient_error": paths["stop_gradient_error"].max()}
+    ratios = {f"gradient_norm_ratio_{n}_{steps}_steps": through[f"{n}_h"][0, 1] for n in networks}
+    return ratios | {"cell_path_stop_gradient_error": paths["stop_gradient_error"].max()}
 
 
 STUDY = Study(
@@ -172,5 +172,8 @@ STUDY = Study(
         "memory_adding": plots.memory_task,
         "memory_copying": plots.memory_task,
     },
-    main_metrics=("gradient_share_after_rnn_200_steps", "gradient_share_after_lstm_200_steps"),
+    main_metrics=(
+        "gradient_norm_ratio_after_rnn_200_steps",
+        "gradient_norm_ratio_after_lstm_200_steps",
+    ),
 )

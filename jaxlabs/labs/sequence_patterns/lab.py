@@ -174,13 +174,13 @@ LAB = Lab(
         "alignment": plots.alignment,
         "tagged_words": plots.tagged_words,
     },
-    main_metrics=("test_of_optimum", "long_of_optimum"),
+    main_metrics=("test_relative_score", "long_relative_score"),
     run_suffix=lambda config: f"-{config.task}-{config.model.backbone}",
     sweeps={
         "backbones": Sweep(
             question="Which backbone reaches the optimum and generalizes to longer sentences?",
             axes={"backbone": sequence_classifier.BACKBONES, "seed": (0, 1, 2)},
-            metrics=("test_of_optimum", "long_of_optimum", "test_loss"),
+            metrics=("test_relative_score", "long_relative_score", "test_loss"),
         )
     },
 )

@@ -116,7 +116,7 @@ def measure(
 
     Translation: `exact_match` and `bleu`, with greedy decoding and with beam search. Next word with
     the synthetic grammar: `expected_accuracy`, the mean probability of the predicted word under the
-    true distribution. The ratio to the optimum, `of_optimum`, is returned for synthetic data only.
+    true distribution. `relative_score`, the ratio to the optimum, is returned for synthetic data.
     """
     source, target = load_vocabs(data.data_spec)
     metrics = {}
@@ -140,7 +140,7 @@ def measure(
         else:
             ratio = exact_match(predictions, targets)
         if synthetic:
-            metrics[f"{split}_of_optimum"] = ratio
+            metrics[f"{split}_relative_score"] = ratio
     return metrics
 
 

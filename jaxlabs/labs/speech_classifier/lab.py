@@ -39,7 +39,7 @@ class SpeechClassifierRunConfig(RunConfig):
     )
     validation_fraction: float = setting(
         0.0,
-        "share of the training sentences held out for validation",
+        "fraction of the training sentences held out for validation",
         minimum=0,
         maximum=0.9,
         section="data",

@@ -9,14 +9,14 @@ EPOCH = 131
 """Steps of one epoch."""
 
 _accuracy = functools.partial(
-    Published, unit="share", presets=("reference", "best"), source=WRITE_UP
+    Published, unit="fraction", presets=("reference", "best"), source=WRITE_UP
 )
 _curve = functools.partial(
     PublishedCurve,
     presets=("reference",),
     metric="accuracy",
     steps=(EPOCH, 14 * EPOCH, 15 * EPOCH),
-    unit="share",
+    unit="fraction",
     source=WRITE_UP,
 )
 

@@ -39,7 +39,7 @@ class SpeechLMRunConfig(TextRunConfig):
     tokenizer: str = setting("word", tokenizers.HELP, path_unless=tokenizers.NAMES, section="data")
     validation_fraction: float = setting(
         0.0,
-        "share of the training text held out for validation",
+        "fraction of the training text held out for validation",
         minimum=0,
         maximum=0.9,
         section="data",
@@ -130,18 +130,16 @@ sample = text_sampling.sampler(transformer_lm.sample)
 def analyze(
     config: SpeechLMRunConfig, task: Task, data: DataModule, state: TrainState, folder: RunFolder
 ) -> dict[str, float]:
-    """Writes attention maps; returns the shares of unknown test words, if the tokens are words."""
+    """Writes attention maps; returns the OOV rates of the test texts, if the tokens are words."""
     tokenizer, model = tokenizers.load(data.data_spec), config.model
     sentences = attention_maps.SENTENCES if isinstance(tokenizer, WordTokenizer) else {}
     texts, shown = config.maps.texts() or sentences, data.eval_sets[data.monitor].arrays["inputs"]
     encoded = attention_maps.text_examples(texts, tokenizer, shown[0])
     masks = {"causal": not model.no_causal_mask, "window": model.attention_window}
-    params, shares = state.eval_params, data.dataset.get("unknown_shares", {})
+    params, rates = state.eval_params, data.dataset.get("oov_rates", {})
     leaks = attention_maps.write_maps(folder, config.maps, task.model, params, encoded, **masks)
     unknown = {
-        f"{one}_unknown": shares[file]
-        for one, file in speeches.TEST_TEXTS.items()
-        if file in shares
+        f"{one}_unknown": rates[file] for one, file in speeches.TEST_TEXTS.items() if file in rates
     }
     return unknown | {f"attention_{name}": value for name, value in leaks.items()}
 

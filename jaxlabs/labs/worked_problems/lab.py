@@ -55,5 +55,5 @@ STUDY = Study(
         "worked_batch_norm": plots.batch_norm,
         "worked_temperature": plots.temperature,
     },
-    main_metrics=("values", "wrong_values", "errors", "largest_relative_difference"),
+    main_metrics=("values", "wrong_values_and_statements", "errors", "largest_relative_difference"),
 )

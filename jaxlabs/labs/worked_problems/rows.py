@@ -127,21 +127,22 @@ def format_table(rows: Sequence[Value], statements: Sequence[Statement]) -> str:
         star = " *" if statement.error else ""
         lines += [f"{statement.theme}: {statement.printed}{star}", f"    {statement.correct}"]
     counts = metrics(rows, statements)
-    errors = f"{counts['errors']:g} errors, {counts['wrong_values']:g} wrong values (*)"
-    return "\n".join([*lines, "", f"{errors} of the write-up"]).strip()
+    errors, wrong = counts["errors"], counts["wrong_values_and_statements"]
+    count = f"{errors:g} errors, {wrong:g} wrong values and statements (*) of the write-up"
+    return "\n".join([*lines, "", count]).strip()
 
 
 def metrics(rows: Sequence[Value], statements: Sequence[Statement]) -> dict[str, float]:
     """Returns the numbers of values and errors, and the largest relative difference.
 
-    `wrong_values` counts every wrong value and statement of the write-up, `errors` their causes: an
-    error that affects a whole table counts once.
+    `wrong_values_and_statements` counts those of the write-up, `errors` their causes: an error that
+    affects a whole table counts once.
     """
     errata = [row.erratum for row in rows if row.erratum]
     wrong = sum(statement.error for statement in statements)
     return {
         "values": float(len(rows)),
-        "wrong_values": float(len(errata) + wrong),
+        "wrong_values_and_statements": float(len(errata) + wrong),
         "errors": float(len(set(errata)) + wrong),
         "largest_relative_difference": max(
             abs(row.difference) / max(1.0, abs(row.exact)) for row in rows

@@ -44,7 +44,7 @@ def test_evaluation_of_the_best_checkpoint(ours, capsys):
     flags = ["--mode=evaluate", "--checkpoint=best", f"--workdir={folder.path}"]
     assert cli.run(LAB, flags) == 0
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
-    assert float(printed["held_out/loss"]) == pytest.approx(losses[best], abs=2e-4)
+    assert float(printed["held_out_loss"]) == pytest.approx(losses[best], abs=2e-4)
 
 
 @pytest.mark.slow

@@ -121,6 +121,6 @@ def test_weights_split_over_two_processes_are_sampled_evaluated_and_exported(
     ours, theirs = (
         dict(map(str.split, text.splitlines())) for text in (evaluated, evaluated_again)
     )
-    assert ours.keys() == theirs.keys() >= {"held_out/loss"}
+    assert ours.keys() == theirs.keys() >= {"held_out_loss"}
     for name in ours:
         assert abs(float(ours[name]) - float(theirs[name])) < 2e-4, name

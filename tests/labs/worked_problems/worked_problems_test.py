@@ -70,7 +70,7 @@ def test_wrong_values_and_errors_are_counted_separately(solved):
     wrong = [statement for statement in given.STATEMENTS if statement.error]
     assert len(wrong) == 6
     result = metrics(solved, given.STATEMENTS)
-    assert (result["wrong_values"], result["errors"]) == (44 + 6, 12 + 6)
+    assert (result["wrong_values_and_statements"], result["errors"]) == (44 + 6, 12 + 6)
     assert "18 errors, 50 wrong values (*) of the write-up" in format_table(
         solved, given.STATEMENTS
     )
@@ -343,7 +343,7 @@ def test_table_has_all_columns_and_each_erratum_once():
     result = metrics(rows, [claim])
     assert result == {
         "values": 2,
-        "wrong_values": 3,
+        "wrong_values_and_statements": 3,
         "errors": 2,
         "largest_relative_difference": 0,
     }
