@@ -291,7 +291,8 @@ def longest_copy(samples: Sequence[str], training_text: str) -> int:
     """Returns the length of the longest common substring of a sample and the training text.
 
     A common substring of length n contains one of length n - 1, so the length is found by
-    bisection. Each step passes over the training text once.
+    doubling, then bisection. Each step passes over the training text once and holds substrings of
+    less than twice the result.
     """
 
     def substrings(text: str, length: int) -> Iterator[str]:
@@ -302,7 +303,10 @@ def longest_copy(samples: Sequence[str], training_text: str) -> int:
         return copies.isdisjoint(substrings(training_text, length))
 
     longest = max(map(len, samples), default=0)
-    return bisect.bisect_left(range(1, longest + 1), True, key=too_long)
+    above = 1
+    while above <= longest and not too_long(above):
+        above *= 2
+    return bisect.bisect_left(range(1, min(above, longest + 1)), True, key=too_long)
 
 
 def _named_speeches(texts: Sequence[str]) -> float:

@@ -10,12 +10,24 @@ from jaxlabs.report.figure import Arrays, Figure, report_figure
 
 Rows = Sequence[Mapping[str, Any]]
 
+SCORES = ("accuracy", "f1", "exact_match", "bleu")
+"""Metrics of baselines that are no loss."""
+
 
 def series(rows: Rows, split: str, value: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the finite values of one split by step: steps `[count]`, values `[count]`."""
     found = [(row["step"], row[value]) for row in rows if row["split"] == split and value in row]
     steps, values = np.array(sorted(found, key=lambda pair: pair[0]), float).reshape(-1, 2).T
     return steps[np.isfinite(values)], values[np.isfinite(values)]
+
+
+def loss_baselines(baselines: Mapping[str, float]) -> dict[str, float]:
+    """Returns the baselines that are losses: those whose names contain none of SCORES."""
+    return {
+        name: value
+        for name, value in baselines.items()
+        if not any(score in name for score in SCORES)
+    }
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxlabs.report import style
-from jaxlabs.report.curves import Rows, humanize, series, smoothed
+from jaxlabs.report.curves import Rows, humanize, loss_baselines, series, smoothed
 from jaxlabs.report.figure import Figure, report_figure
 
 LOSS_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20)
@@ -20,8 +20,8 @@ def loss_curves(
 ) -> tuple[str, str] | None:
     """Plots training loss, evaluated splits, baselines and published losses against the step.
 
-    None if no row of metrics.jsonl has a loss. Baselines by name are losses unless the name
-    contains "accuracy"; losses in `unit` of `published.compare` become horizontal lines.
+    None if no row of metrics.jsonl has a loss. Baselines that are losses, and losses in `unit` of
+    `published.compare`, become horizontal lines.
     """
     splits = ["train", *dict.fromkeys(row["split"] for row in rows if row["split"] != "train")]
     curves = {split: series(rows, split, "loss") for split in splits}
@@ -65,8 +65,8 @@ def _baseline_lines(baselines):
     """Returns (label, value, line style) of each baseline."""
     return [
         (f"{humanize(name)} {value:.2f}", value, "dashed")
-        for name, value in baselines.items()
-        if "accuracy" not in name and np.isfinite(value)
+        for name, value in loss_baselines(baselines).items()
+        if np.isfinite(value)
     ]
 
 

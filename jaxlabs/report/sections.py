@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jaxlabs.report import html
-from jaxlabs.report.curves import Rows, humanize, series
+from jaxlabs.report.curves import Rows, humanize, loss_baselines, series
 from jaxlabs.report.damaged_files import DamagedFiles
 from jaxlabs.report.formatting import format_value, format_with_error
 from jaxlabs.report.text_output import has_columns, text_output
@@ -158,9 +158,13 @@ def final_metrics(summary: JsonObject, rows: Rows, unit: str = "nats") -> str:
     cells = [list(map(html.text, row)) for row in values]
     tables = [html.table(["metric", "value"], cells, numbers=("value",))]
     tables += [html.note(line) for line in _evaluation_notes(summary.get("evaluated", {}), errors)]
-    baselines = summary.get("baselines", {})
-    losses = {name: value for name, value in baselines.items() if "accuracy" not in name}
     split, ours = monitored_loss(summary, rows)
+    others = tuple(f"{row['split']}_" for row in rows if row["split"] != split)
+    losses = {
+        name: value
+        for name, value in loss_baselines(summary.get("baselines", {})).items()
+        if not name.startswith(others)
+    }
     if losses and ours is not None:
         name = f"this model, {humanize(split)}"
         ranked = sorted((losses | {name: ours}).items(), key=lambda item: -item[1])

@@ -19,11 +19,7 @@ METRICS: dict[str, str] = {
     "runs_blown_up_with_clipping": "runs_diverged_with_clipping",
     "cell_path_held_error": "cell_path_stop_gradient_error",
     "bits_per_dimension_error": "bits_per_dimension_stderr",
-    "bound_64": "iwae_64",
-    "bound_5000": "iwae_5000",
     "bound_5000_error": "iwae_5000_stderr",
-    "bound_5000_stderr": "iwae_5000_stderr",
-    "bound_5000_images": "iwae_5000_images",
     "of_optimum": "relative_score",
     "spans_right": "spans_correct",
     "spans_there": "spans_gold",
@@ -48,7 +44,8 @@ METRICS: dict[str, str] = {
 
 METRIC_PREFIXES = {
     "floor": "real_data",
-    "gradient_share_after": "gradient_norm_ratio_after",
+    "gradient_share": "gradient_norm_ratio",
+    "bound": "iwae",
     "specialisation_of": "specialization_of",
     "adding_lstm_gates_spread": "adding_lstm_chrono_init",
     "copying_lstm_gates_spread": "copying_lstm_chrono_init",
@@ -283,6 +280,8 @@ def _comparison(item: Any) -> Any:
     item = _keys(item, COMPARISON_KEYS)
     if isinstance(item, dict) and isinstance(item.get("metric"), str):
         item["metric"] = metric(item["metric"])
+    if isinstance(item, dict) and item.get("unit") == "share":
+        item["unit"] = "fraction"
     return item
 
 

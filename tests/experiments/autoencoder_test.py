@@ -40,9 +40,9 @@ def test_quick_preset_outputs(whole):
         metrics["test_reconstruction"] + metrics["test_kl"], rel=1e-5
     )
     assert metrics["test_loss"] < summary["baselines"]["uniform Bernoulli"]
-    assert metrics["bound_6"] < metrics["bound_2"] < metrics["test_loss"]
-    assert metrics["bound_6_images"] == 50
-    assert 0 < metrics["bound_6_stderr"] < 1
+    assert metrics["iwae_6"] < metrics["iwae_2"] < metrics["test_loss"]
+    assert metrics["iwae_6_images"] == 50
+    assert 0 < metrics["iwae_6_stderr"] < 1
     assert metrics["active_units"] <= 2
     for where in ("at_codes", "between_codes", "random_codes"):
         assert metrics[f"ae_distance_{where}"] > 0

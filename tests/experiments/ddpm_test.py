@@ -166,8 +166,17 @@ def test_analysis_resumes_with_the_stored_samples(whole, measured, tmp_path, mon
             "--noclass_conditional --guidance_scale=2",
             "--guidance_scale: 2.0 is not accepted without",
         ),
+        (
+            "--class_dropout=0 --nll_images=0 --guidance_scale=2",
+            "--guidance_scale: 2.0 is not accepted with --class_dropout 0; 1",
+        ),
+        (
+            "--class_dropout=0 --nll_images=2 --guidance_scale=1",
+            "--nll_images: 2 is not accepted with --class_dropout 0; 0, since",
+        ),
         ("--sampler_steps=1001", "--sampler_steps: 1001"),
         ("--fid_steps=ten", "--fid_steps: 'ten' is not accepted; integers"),
+        ("--fid_steps=2²", "--fid_steps: '2²' is not accepted; integers"),
         (
             "--fid_samples=100 --fid_steps=4,1001",
             "--fid_steps: 1001 is not accepted; at most --num_timesteps 1",

@@ -48,12 +48,13 @@ def test_curves_show_the_logged_values():
 
 def test_baselines_and_published_losses_are_labeled_lines_at_their_values():
     comparison = published.compare(LAB.published, "reference", {})
-    item = loss_curves(rows(), {"bigram": 2.47, "chance_accuracy": 0.1}, comparison)
+    scores = {"chance_accuracy": 0.1, "test_optimal_bleu": 100.0, "test_optimal_exact_match": 1.0}
+    item = loss_curves(rows(), {"bigram": 2.47} | scores, comparison)
     shown = labels(item.figure)
     assert "bigram 2.47" in shown
     assert "nanoGPT, best validation loss: 1.4697" in shown
     assert "“validation” loss after 2000 steps: 0.988 (not comparable)" in shown
-    # Accuracies, parameters and seconds are not losses.
+    # Scores, parameters and seconds are not losses.
     assert len(shown) == 4
     horizontal = item.figure.axes[0].get_lines()[3:]
     assert sorted(line.get_ydata()[0] for line in horizontal) == [0.988, 1.155, 1.4697, 2.47]

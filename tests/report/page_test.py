@@ -169,6 +169,16 @@ def test_stat_tiles_show_loss_parameters_steps_and_time(reported_run):
     }
 
 
+def test_baselines_of_another_split_and_scores_are_not_ranked():
+    rows = [{"split": split, "step": 1, "loss": 2.0} for split in ("test", "long")]
+    baselines = {"test_entropy": 1.5, "long_entropy": 1.0, "test_optimal_bleu": 100.0}
+    section = sections.final_metrics({"metrics": {}, "baselines": baselines}, rows)
+    assert re.findall(r'<th scope="row">(.*?)</th>', section) == [
+        "this model, test",
+        "test entropy",
+    ]
+
+
 def test_baselines_and_model_are_ranked_by_loss(reported_run):
     source = reported_run.report.read_text()
     (table,) = re.findall(r"Baselines</h3>.*?</table>", source, re.DOTALL)

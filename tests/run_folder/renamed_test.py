@@ -44,15 +44,29 @@ def test_rows_have_split_and_metrics_renamed(folder):
     assert folder.read_metrics() == [{"step": 1, "split": "long", "loss": 2.0, "nll": 1.0}]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("bound_64", "iwae_64"),
+        ("bound_5000_error", "iwae_5000_stderr"),
+        ("bound_1000_images", "iwae_1000_images"),
+        ("gradient_share_before_rnn_200_steps", "gradient_norm_ratio_before_rnn_200_steps"),
+        ("long_of_optimum", "long_relative_score"),
+    ],
+)
+def test_metrics_of_earlier_versions_have_present_names(old, new):
+    assert renamed.metric(old) == new
+
+
 def test_config_and_summary_have_keys_and_metrics_renamed(folder):
     config = {"experiment": "gpt", "preset": "quick", "settings": {}, "why_not": "another text"}
     folder.write_config(config)
     assert folder.read_config()["not_comparable_reason"] == "another text"
-    comparison = {"figure": "loss", "metric": "longer_surprise", "unit": "nats", "published": 1.0}
+    comparison = {"figure": "loss", "metric": "longer_surprise", "unit": "share", "published": 1.0}
     comparison |= {"ours": 1.1, "source": "", "comparable": True, "why_not": "", "note": ""}
     summary = {"experiment": "gpt", "preset": "quick", "seconds": 1.0, "environment": {}}
     summary |= {"metrics": {"longer_surprise": 1.0}, "compared": [comparison]}
-    summary |= {"groups": [{"settings": {}, "figures": {"longer_surprise": {}}}]}
+    summary |= {"groups": [{"settings": {}, "figures": {"longer_surprise": {"deviation": 1}}}]}
     summary |= {"statements": [{"printed": "1 < 0", "right": "0 < 1"}]}
     summary |= {"failures": [{"run": "gpt, seed 0", "why": "no data"}]}
     folder.write_summary(summary)
@@ -60,7 +74,8 @@ def test_config_and_summary_have_keys_and_metrics_renamed(folder):
     assert found["metrics"] == {"long_nll": 1.0}
     assert found["comparison"][0]["metric"] == "long_nll"
     assert found["comparison"][0]["not_comparable_reason"] == ""
-    assert found["groups"] == [{"settings": {}, "metrics": {"long_nll": {}}}]
+    assert found["comparison"][0]["unit"] == "fraction"
+    assert found["groups"] == [{"settings": {}, "metrics": {"long_nll": {"std": 1}}}]
     assert found["statements"] == [{"printed": "1 < 0", "correct": "0 < 1"}]
     assert found["failures"] == [{"run": "gpt, seed 0", "reason": "no data"}]
 

@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxlabs.config import group, setting
+from jaxlabs.config import ArgumentError, group, setting
 from jaxlabs.data import images
 from jaxlabs.data.dataset import DataModule, DataSpec
 from jaxlabs.data.image_data import ImageDataConfig, image_data
@@ -40,6 +40,16 @@ class AutoencoderRunConfig(RunConfig):
     latents: vae_latents.LatentEvalConfig = group(
         vae_latents.LatentEvalConfig, section="evaluation"
     )
+
+    def check(self) -> None:
+        super().check()
+        compared = self.latents.comparison_latent_dim
+        if compared is not None and self.optimization.optimizer == "lbfgs":
+            raise ArgumentError(
+                "comparison_latent_dim",
+                f"{compared} is not accepted with `optimizer` lbfgs: the loss of a VAE is random;"
+                " none, or another optimizer",
+            )
 
 
 ADAM = {

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import Config, runtime
+from jaxlabs.config import Config, UserError, runtime
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.image_stream import sample
 from jaxlabs.labs.autoencoder.pca_baseline import compare_with_pca
@@ -15,7 +15,7 @@ from jaxlabs.labs.autoencoder.vae_likelihood import likelihood
 from jaxlabs.models import autoencoder
 from jaxlabs.models.autoencoder import Autoencoder
 from jaxlabs.run_folder import RunFolder
-from jaxlabs.training.advance import Advance
+from jaxlabs.training.advance import MAX_SKIPPED, Advance
 from jaxlabs.training.devices import data_parallel
 from jaxlabs.training.run_config import RunConfig
 from jaxlabs.training.task import Task
@@ -87,12 +87,21 @@ def measure(
 
 
 def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoencoder, Any]:
-    """Trains a model on one device, without a run folder; returns it with its final parameters."""
+    """Trains a model on one device, without a run folder; returns it with its final parameters.
+
+    Raises:
+      UserError: the training diverged.
+    """
     from jaxlabs.training.trainer import initial_state  # needs Orbax, which `--help` does not
 
     placement = data_parallel(jax.local_devices()[:1])
     advance = Advance(task, config, placement, data.train)
-    state, _ = advance(initial_state(task, config, placement), config.steps)
+    state, _ = advance(initial_state(task, config, placement, weights={}), config.steps)
+    if int(state.skipped) >= MAX_SKIPPED:
+        raise UserError(
+            f"the {config.model.objective} of the comparison diverged;"
+            " --comparison_latent_dim=none leaves it out"
+        )
     return task.model, state.eval_params
 
 

@@ -104,7 +104,7 @@ def measure(
     folder.write_arrays("retrieval", **_retrieved(trained, pixels, images, labels))
     metrics |= recalls(cosines, own) | {
         "calibration_error": gaps["classes"] / len(images),
-        "pair_calibration_error": gaps["pairs"] / len(images),
+        "pair_calibration_error": gaps["pairs"] / len(probabilities),
         "expected_pairs": probabilities.sum() / matches.sum(),
         "final_scale": scale,
         "final_bias": bias,

@@ -54,6 +54,8 @@ def require_compatible(config: ImageSamplingConfig, model: UNet) -> None:
         for flag, value, neutral in (("class_label", label, None), ("guidance_scale", scale, 1)):
             if value != neutral:
                 raise ArgumentError(flag, f"{value} is not accepted without `class_conditional`")
+    elif scale != 1 and model.config.class_dropout == 0:
+        raise ArgumentError("guidance_scale", f"{scale} is not accepted with `class_dropout` 0; 1")
     elif label is not None and label >= model.num_classes:
         raise ArgumentError("class_label", f"{label} is not accepted; below {model.num_classes}")
 

@@ -57,7 +57,7 @@ class FIDConfig(Config):
                 raise ArgumentError(
                     "fid_samplers", f"{sampler!r} is not accepted; of {', '.join(SAMPLERS)}"
                 )
-        if not self.fid_steps.replace(",", "").isdigit() or 0 in self.steps():
+        if not self.fid_steps.replace(",", "").isdecimal() or 0 in self.steps():
             raise ArgumentError(
                 "fid_steps",
                 f"{self.fid_steps!r} is not accepted; integers of at least 1 with commas between"

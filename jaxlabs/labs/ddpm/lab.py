@@ -62,6 +62,13 @@ class DDPMRunConfig(RunConfig):
             raise ArgumentError(
                 "fid_steps", f"{most} is not accepted; at most `num_timesteps` {available}"
             )
+        always_labeled = self.model.class_conditional and self.model.class_dropout == 0
+        if always_labeled and self.bound.nll_images:
+            raise ArgumentError(
+                "nll_images",
+                f"{self.bound.nll_images} is not accepted with `class_dropout` 0; 0, since the"
+                " bound is that of images without labels",
+            )
 
 
 STEPS_PER_EPOCH = 469

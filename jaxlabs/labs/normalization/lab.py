@@ -68,7 +68,7 @@ class NormalizationRunConfig(CommonConfig):
         section="training",
     )
     scale_layers: int = setting(
-        32, "layers of the untrained networks of the activation scale", minimum=2, maximum=1000
+        32, "layers of the untrained networks of the activation scale", minimum=2, maximum=100
     )
     model: NormNetConfig = group(NormNetConfig)
 

@@ -50,7 +50,7 @@ class RNNDynamicsRunConfig(CommonConfig):
         aliases=("sweep_width",),
     )
     gradient_steps: int = setting(
-        200, "time steps of the measured gradients", minimum=2, maximum=10_000
+        200, "time steps of the measured gradients", minimum=2, maximum=500
     )
     clipping_steps: int = positive(
         600, "training steps with and without clipping", maximum=1_000_000

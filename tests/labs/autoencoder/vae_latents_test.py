@@ -1,8 +1,11 @@
 """Latent space metrics equal plain numpy."""
 
 import numpy as np
+import pytest
 
+from jaxlabs.config import UserError
 from jaxlabs.labs.autoencoder import vae_latents
+from jaxlabs.labs.autoencoder.lab import LAB
 
 RANDOM = np.random.default_rng(0)
 
@@ -35,3 +38,22 @@ def test_interpolation_pairs_have_different_classes_or_are_first_images():
     labels = np.array([3, 3, 0, 5, 0, 1, 3, 9])
     assert sorted(vae_latents._one_per_class(labels)) == [0, 2, 3, 5]
     np.testing.assert_array_equal(vae_latents._one_per_class(np.zeros(5, int)), np.arange(4))
+
+
+def comparison(**settings):
+    """A model that is trained for the comparison."""
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "latent_dim": 2, "batch_size": 20}
+    fixed = {"dataset": "rendered_digits", "train_images": 40, "platform": "cpu"}
+    config = LAB.config_class.from_flat(fixed | sizes | settings)
+    data = LAB.load_data(config)
+    return vae_latents.train_fully(LAB.build_task(config, data.data_spec), data, config)
+
+
+def test_comparison_does_not_start_from_init_from():
+    _, params = comparison(steps=1, init_from="there/is/none.safetensors")
+    assert params
+
+
+def test_comparison_that_diverges_is_an_error():
+    with pytest.raises(UserError, match="the vae of the comparison diverged"):
+        comparison(steps=12, learning_rate=1e38, lr_schedule="constant", warmup_steps=0)

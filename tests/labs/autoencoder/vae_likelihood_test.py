@@ -29,10 +29,10 @@ def estimate(indices):
 
 def test_all_images_give_tighter_bound_without_error():
     metrics = estimate(np.arange(400))
-    assert metrics["bound_5"] == pytest.approx(-LOOSE.mean())
-    assert metrics["bound_50"] == pytest.approx(-(LOOSE + DIFFERENCE).mean())
-    assert metrics["bound_50_stderr"] == 0
-    assert metrics["bound_50_images"] == 400
+    assert metrics["iwae_5"] == pytest.approx(-LOOSE.mean())
+    assert metrics["iwae_50"] == pytest.approx(-(LOOSE + DIFFERENCE).mean())
+    assert metrics["iwae_50_stderr"] == 0
+    assert metrics["iwae_50_images"] == 400
 
 
 def test_error_of_subset_estimate_agrees_with_standard_error():
@@ -40,11 +40,11 @@ def test_error_of_subset_estimate_agrees_with_standard_error():
     estimates = [
         estimate(np.random.default_rng(seed).permutation(400)[:100]) for seed in range(200)
     ]
-    errors = [metrics["bound_50"] - expected for metrics in estimates]
-    standard_error = np.mean([metrics["bound_50_stderr"] for metrics in estimates])
+    errors = [metrics["iwae_50"] - expected for metrics in estimates]
+    standard_error = np.mean([metrics["iwae_50_stderr"] for metrics in estimates])
     assert standard_error < 0.06  # of the bound itself it would be 1.7
     np.testing.assert_allclose(np.std(errors), standard_error, rtol=0.15)
 
 
 def test_no_images_give_no_tighter_bound():
-    assert estimate(np.arange(0)).keys() == {"bound_5"}
+    assert estimate(np.arange(0)).keys() == {"iwae_5"}
