@@ -242,7 +242,7 @@ class Run:
             restored.task,
             self.data,
             self._folder,
-            devices.data_parallel(),
+            devices.mesh_sharding(restored.config.mesh),
             tuned=restored.tuned,
         )
         with call.session():

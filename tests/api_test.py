@@ -274,6 +274,8 @@ def test_checkpoint_is_chosen_by_name_or_step(tiny, tmp_path):
         jl.load_run(path, 5).state  # noqa: B018
     with pytest.raises(ValueError, match=r"^checkpoint: 'newest' is not accepted; latest, best"):
         jl.load_run(path, "newest")
+    with pytest.raises(ValueError, match=r"^stepz: unknown setting; did you mean 'steps'\?$"):
+        jl.load_run(path, stepz=3).state  # noqa: B018
 
 
 def test_damaged_checkpoint_is_replaced_if_it_is_the_latest_and_refused_by_its_number(

@@ -1,6 +1,6 @@
 """Earlier names in stored run folders: `RunReader` returns everything under the present names."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,11 @@ PARAMETERS = {
 def parameter(path: str) -> str:
     """Returns the present path of a parameter, or of what an optimizer keeps for it."""
     return ".".join(PARAMETERS.get(segment, segment) for segment in path.split("."))
+
+
+def parameters(stored: Iterable[str], model: Collection[str]) -> dict[str, str]:
+    """Returns stored path -> path in the model; a path that the model has is not renamed."""
+    return {path: path if path in model else parameter(path) for path in stored}
 
 
 def metric(name: str) -> str:

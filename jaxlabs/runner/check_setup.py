@@ -1,7 +1,8 @@
 """What the properties of a check share: a lab with small settings, its data and task."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 
@@ -12,7 +13,7 @@ from jaxlabs.training.devices import MeshSharding
 from jaxlabs.training.optimizer_config import FULL_BATCH
 from jaxlabs.training.precision import STRICT, with_precision
 from jaxlabs.training.run_config import RunConfig
-from jaxlabs.training.task import Task, require_trainable
+from jaxlabs.training.task import Task, is_full_batch, require_trainable
 
 SMALL = {"batch_size": 8, "eval_batch_size": 8, "grad_accum_steps": 1}
 """Settings on top of the preset, below the given ones; not for full-batch optimizers."""
@@ -49,12 +50,17 @@ def make_setup(invocation: Invocation) -> Setup:
     lab, preset = invocation.lab, dict(invocation.lab.presets[invocation.preset])
     devices.start(invocation.config().platform)
     own = preset | invocation.stored
+
+    def build(small: Mapping[str, Any]) -> tuple[RunConfig, DataModule, Task]:
+        values = own | small | invocation.overrides | SHORT
+        config = with_precision(lab.config_class.from_flat(values), STRICT)
+        data = lab.load_data(config)
+        return config, data, lab.build_task(config, data.data_spec)
+
     given = own | invocation.overrides
-    small = {} if given.get("optimizer") in FULL_BATCH else SMALL
-    values = own | small | invocation.overrides | SHORT
-    config = with_precision(lab.config_class.from_flat(values), STRICT)
-    data = lab.load_data(config)
-    task = lab.build_task(config, data.data_spec)
+    config, data, task = build({} if given.get("optimizer") in FULL_BATCH else SMALL)
+    if task.optimizer is not None and is_full_batch(task, config):
+        config, data, task = build({})
     require_trainable(task, config, data.train)
     few = slice(config.eval_batch_size)
     sets = {name: examples.take(few) for name, examples in data.eval_sets.items()}

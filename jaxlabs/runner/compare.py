@@ -223,7 +223,8 @@ def _default_metric(runs: Sequence[FinishedRun]) -> str:
 
 def _split_and_name(metric: str, run: FinishedRun) -> tuple[str, str]:
     """Returns the split and the name in its rows of a metric; ("", metric) for a final metric."""
-    for split in dict.fromkeys(row["split"] for row in run.rows):
+    evaluated = dict.fromkeys(row["split"] for row in run.rows if row["split"] != "train")
+    for split in evaluated:
         name = metric.removeprefix(f"{split}_")
         if name != metric and series(run.rows, split, name)[0].size:
             return split, name

@@ -6,6 +6,7 @@ from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
 from jaxlabs.run_folder import files, renamed
 from jaxlabs.runner.lab import Experiment
+from jaxlabs.training.optimizer_config import default_weight_decay
 from jaxlabs.training.run_config import MACHINE
 
 NOT_TAKEN = (*MACHINE, "workdir")
@@ -67,6 +68,10 @@ def read(path: str, lab: Experiment) -> tuple[str, dict[str, Any]]:
         settings = lab.config_class.from_flat(stored["settings"]).flat()
     except UserError as error:
         raise ArgumentError("config", f"{path}: {error}") from None
+    if "weight_decay" in settings and settings["weight_decay"] == default_weight_decay(
+        settings["optimizer"]
+    ):
+        settings["weight_decay"] = None  # that of the optimizer, which a flag may change
     return stored["preset"], {
         name: value for name, value in settings.items() if name not in NOT_TAKEN
     }

@@ -271,7 +271,12 @@ def group(runs: Sequence[FinishedRun]) -> list[Group]:
 
 
 def _key(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, repr(value)) for name, value in values.items())
+    return tuple((name, repr(_number(value))) for name, value in values.items())
+
+
+def _number(value: Any) -> Any:
+    """Returns an integer as a float, since a float may be stored as either."""
+    return float(value) if type(value) is int else value
 
 
 def _letters() -> Iterator[str]:

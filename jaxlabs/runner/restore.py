@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxlabs import paths
-from jaxlabs.config import RUNTIME, ArgumentError, UserError, canonical, path_settings, settings
+from jaxlabs.config import (
+    RUNTIME,
+    ArgumentError,
+    UserError,
+    canonical,
+    nearest,
+    path_settings,
+    settings,
+)
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.lab import Invocation
@@ -129,6 +137,8 @@ def with_overrides(invocation: Invocation, stored: Mapping[str, Any]) -> RunConf
     if all("tokenizer" in run for run in files):  # its file may have been moved
         mutable.add("tokenizer")
     for name, value in invocation.overrides.items():
+        if name not in fields:
+            raise ArgumentError(name, f"unknown setting{nearest(name, fields)}")
         old = stored.get(name, fields[name].default)
         if name not in mutable and value != old:
             message = f"{value} differs from {old} of the run in {path}; leave it out"

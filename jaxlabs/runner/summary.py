@@ -1,5 +1,6 @@
 """The content of summary.json, written at the end of a command."""
 
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Mapping
@@ -73,6 +74,9 @@ def update_metrics(
 ) -> dict[str, Any]:
     """Returns the entries of a run's summary that change with new `metrics`."""
     metrics = summary["metrics"] | metrics
+    if summary["preset"] not in invocation.lab.presets:  # one of an earlier version
+        return {"metrics": metrics}
+    invocation = dataclasses.replace(invocation, preset=summary["preset"])
     costs = {name: summary[name] for name in ("parameters", "seconds")}
     reason = not_comparable_reason(invocation, context.config, context.task, context.data)
     unit = context.data.loss_unit or invocation.lab.loss_unit

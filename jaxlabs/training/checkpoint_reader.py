@@ -76,7 +76,7 @@ def read_newest_params(path: pathlib.Path) -> dict[str, np.ndarray] | None:
     A process may call this without the others.
 
     Returns:
-      Arrays by dotted name; None if there is no checkpoint.
+      Arrays by stored dotted name; None if there is no checkpoint.
 
     Raises:
       UserError: the checkpoint is damaged.
@@ -95,7 +95,7 @@ def read_newest_params(path: pathlib.Path) -> dict[str, np.ndarray] | None:
     averaged = any(name.startswith("ema_params.") for name in arrays)
     prefix = "ema_params." if averaged else "params."
     return {
-        renamed.parameter(name.removeprefix(prefix)): np.asarray(array)
+        name.removeprefix(prefix): np.asarray(array)
         for name, array in arrays.items()
         if name.startswith(prefix)
     }

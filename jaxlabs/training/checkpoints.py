@@ -196,7 +196,8 @@ class Checkpoints:
             metadata, arrays = self._read_step(like, step)
         with _in_all_processes():  # only now: the checksum of sharded arrays needs all processes
             require_checksum(arrays, metadata[CHECKSUM])
-        renamed_arrays = {renamed.parameter(name): array for name, array in arrays.items()}
+        present = renamed.parameters(arrays, leaf_names(like))
+        renamed_arrays = {present[name]: array for name, array in arrays.items()}
         if not self._read_only and renamed_arrays.keys() != arrays.keys():
             logging.getLogger("jaxlabs").warning(
                 "The checkpoint of step %d has parameter names of an earlier version;"
@@ -210,7 +211,8 @@ class Checkpoints:
         """Returns the metadata and all arrays by stored name, also those that `like` lacks."""
         metadata, leaves = self.read_metadata(step), flatten(like)
         shapes, expected = metadata[SHAPES], shapes_of(leaves)
-        stored = {renamed.parameter(name): shape for name, shape in shapes.items()}
+        present = renamed.parameters(shapes, leaves)
+        stored = {present[name]: shape for name, shape in shapes.items()}
         if like.opt_state == optax.EmptyState():
             needed = {n: s for n, s in stored.items() if not n.startswith("opt_state.")}
         else:
@@ -225,12 +227,11 @@ class Checkpoints:
             )
 
         def sharding(name):
-            present = renamed.parameter(name)
-            if present in leaves:
-                return leaves[present].sharding
+            if present[name] in leaves:
+                return leaves[present[name]].sharding
             if like.mesh is None:
                 return like.step.sharding
-            return leaf_sharding(present, abstract_array(shapes[name], None).shape, like.mesh)
+            return leaf_sharding(present[name], abstract_array(shapes[name], None).shape, like.mesh)
 
         # All arrays are read, since the checksum is of all.
         return metadata, self._reader.arrays(step, shapes, sharding)

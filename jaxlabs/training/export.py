@@ -12,7 +12,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from jaxlabs.config import UserError
-from jaxlabs.run_folder import RunFolder, renamed
+from jaxlabs.run_folder import RunFolder
 
 
 def export_safetensors(params: Any, path: str | os.PathLike, metadata: Mapping[str, Any]) -> None:
@@ -55,4 +55,4 @@ def read_safetensors(
     except (OSError, safetensors.SafetensorError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
         raise UserError(f"{path}: {reason}; a file of --mode=export is needed") from None
-    return {renamed.parameter(name): array for name, array in arrays.items()}, header
+    return arrays, header

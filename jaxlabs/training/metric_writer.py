@@ -76,7 +76,7 @@ class _TensorBoard:
         from tensorboardX import SummaryWriter  # slow to import, and rarely used
 
         path = str(folder.path / "tensorboard")
-        self._events = SummaryWriter(path, purge_step=step + 1 if step else None)
+        self._events = SummaryWriter(path, purge_step=step + 1 if step else 0)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():

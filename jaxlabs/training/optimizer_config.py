@@ -112,8 +112,7 @@ class OptimizerConfig(Config):
 
     def __post_init__(self) -> None:
         if self.weight_decay is None:  # resolved at once, so that a run stores the number
-            default = WEIGHT_DECAY.get(self.optimizer, DEFAULT_WEIGHT_DECAY)
-            object.__setattr__(self, "weight_decay", default)
+            object.__setattr__(self, "weight_decay", default_weight_decay(self.optimizer))
         super().__post_init__()
 
     def check(self) -> None:
@@ -126,6 +125,11 @@ class OptimizerConfig(Config):
             raise ArgumentError(
                 "nesterov", "true is not accepted with `momentum` 0; a momentum above 0"
             )
+
+
+def default_weight_decay(optimizer: str) -> float:
+    """Returns the weight decay of an optimizer where none is given."""
+    return WEIGHT_DECAY.get(optimizer, DEFAULT_WEIGHT_DECAY)
 
 
 def require_used(configs: Sequence[OptimizerConfig], given: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxlabs import paths
 from jaxlabs.config import ArgumentError, UserError
-from jaxlabs.run_folder import RunFolder
+from jaxlabs.run_folder import RunFolder, renamed
 from jaxlabs.training.checkpoint_reader import read_newest_params
 from jaxlabs.training.export import read_safetensors
 from jaxlabs.training.state import Tree
@@ -23,7 +23,7 @@ NAMES_SHOWN = 8
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Parameters by dotted name, and the SHA-256 of their values."""
+    """Parameters by stored dotted name, and the SHA-256 of their values."""
 
     arrays: Mapping[str, np.ndarray]
     sha256: str
@@ -46,7 +46,8 @@ def load_weights(path: str | os.PathLike) -> Weights:
     except UserError as error:
         raise ArgumentError("init_from", str(error)) from None
     digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
+    for name, array in sorted(arrays.items(), key=lambda item: renamed.parameter(item[0])):
+        name = renamed.parameter(name)
         digest.update(f"{name} {array.dtype}{array.shape}".encode() + array.tobytes())
     return Weights(arrays, digest.hexdigest())
 
@@ -69,8 +70,9 @@ def merge(params: Tree, weights: Mapping[str, np.ndarray]) -> Tree:
     """
     if not weights:
         return params
-    merged = {}
-    for name, leaf in flatten_dict(params, sep=".").items():
+    merged, leaves = {}, flatten_dict(params, sep=".")
+    weights = _under_names_of(leaves, weights)
+    for name, leaf in leaves.items():
         given = weights.get(name)
         if given is None or given.ndim != leaf.ndim:
             merged[name] = leaf
@@ -78,6 +80,14 @@ def merge(params: Tree, weights: Mapping[str, np.ndarray]) -> Tree:
             common = tuple(map(slice, map(min, given.shape, leaf.shape)))
             merged[name] = leaf.at[common].set(jnp.asarray(given[common], leaf.dtype))
     return unflatten_dict(merged, sep=".")
+
+
+def _under_names_of(
+    leaves: Mapping[str, object], weights: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns weights of an earlier version under the present names."""
+    present = renamed.parameters(weights, leaves)
+    return {present[name]: array for name, array in weights.items()}
 
 
 def describe(params: Tree, weights: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -92,6 +102,7 @@ def describe(params: Tree, weights: Mapping[str, np.ndarray]) -> Iterator[str]:
     """
     taken, resized, left, unused = [], [], [], []
     leaves = flatten_dict(params, sep=".")
+    weights = _under_names_of(leaves, weights)
     for name, leaf in leaves.items():
         given = weights.get(name)
         if given is None or given.ndim != leaf.ndim:

@@ -144,6 +144,11 @@ def regather(loss: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
     return jax.checkpoint(loss, policy=_may_be_kept)
 
 
-def _may_be_kept(primitive: Any, *_: Any, **__: Any) -> bool:
+def _may_be_kept(primitive: Any, *operands: Any, **params: Any) -> bool:
     """Returns whether the backward pass may keep the result of an operation."""
+    if primitive.name == "convert_element_type":  # of a kernel, or of the rows of a matmul
+        return operands[0].ndim > 2
+    if primitive.name == "cond":  # by platform: a kernel of its own, or a barrier
+        equations = [equation for branch in params["branches"] for equation in branch.jaxpr.eqns]
+        return any(each.primitive.name != "optimization_barrier" for each in equations)
     return primitive.name not in RECOMPUTED

@@ -96,7 +96,8 @@ def create_state(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=tx.init(params),
+        # Copied, since a step donates the state and some optimizers keep the parameters themselves.
+        opt_state=jax.tree.map(jnp.copy, tx.init(params)),
         ema_params=jax.tree.map(jnp.copy, params) if ema_decay else None,
         batch_stats=variables.get("batch_stats"),
         skipped=jnp.zeros((), jnp.int32),

@@ -201,6 +201,13 @@ def require_trainable(task: Task, config: RunConfig, dataset: Any) -> None:
             raise ArgumentError(
                 argument, f"{value} is not accepted with `optimizer` {name}; {words}"
             )
+    init = jax.eval_shape(task.init, jax.random.key(0))
+    if "batch_stats" in init or task.init_carry(config.batch_size) is not None:
+        raise ArgumentError(
+            "optimizer",
+            f"{name} updates neither running statistics nor a carry, which the model has; adamw or"
+            " muon",
+        )
     if is_stochastic(task, dataset, config.batch_size):
         raise ArgumentError(
             "optimizer",

@@ -187,6 +187,8 @@ class Trainer:
                     self.checkpoints.save(state, self.metadata, loss)
             # The last state, unless it is saved already.
             self.checkpoints.save(state, self.metadata, None if int(state.skipped) else loss)
+            if stopping:  # another process may have seen the signal first
+                stop()
         final_metrics = {} if stopping else self._evaluate_finally(state)
         return TrainResult(
             state=state,

@@ -6,6 +6,7 @@ import scipy.stats
 
 import jaxlabs as jl
 from jaxlabs import commands
+from jaxlabs.run_folder import RunFolder
 from jaxlabs.runner.verdict import seeds_needed
 
 
@@ -54,6 +55,17 @@ def test_verdict_without_an_interval_says_why(write_seeds, ours, theirs, words):
     names = write_seeds("a", ours) + write_seeds("b", theirs, dropout=0.1)
     comparison = jl.compare(names, metric="held_out_loss")
     assert str(comparison.bases[0].verdicts[0]) == words
+
+
+def test_training_loss_is_that_of_the_summary(write_seeds):
+    names = write_seeds("a", (1.8, 1.9)) + write_seeds("b", (1.7, 1.75), dropout=0.1)
+    for name in names:
+        folder = RunFolder(name)
+        summary = folder.read_summary()
+        folder.write_summary(summary | {"metrics": summary["metrics"] | {"train_loss": 1.25}})
+    bases = jl.compare(names, metric="train_loss").bases
+    assert [basis.name for basis in bases] == ["at the end"]
+    assert bases[0].statistics[0].values == (1.25, 1.25)
 
 
 def test_statistics_of_a_group_are_typed_values_by_seed(write_seeds):

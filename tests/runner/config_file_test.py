@@ -38,6 +38,21 @@ def write(here):
     return write
 
 
+@pytest.mark.parametrize(
+    ("stored", "given", "expected"),
+    [
+        ({"optimizer": "sgd"}, "--optimizer=adamw", 0.01),
+        ({"optimizer": "adamw"}, "--optimizer=sgd", 0.0),
+        ({"optimizer": "adamw", "weight_decay": 0.3}, "--optimizer=lion", 0.3),
+        ({"optimizer": "sgd"}, "--steps=3", 0.0),
+    ],
+)
+def test_default_weight_decay_is_that_of_the_given_optimizer(write, stored, given, expected):
+    settings = LAB.config_class.from_flat(stored).flat()
+    invocation = cli.parse(LAB, [write(settings), given])
+    assert invocation.config().optimization.weight_decay == expected
+
+
 def test_settings_are_those_of_the_file_except_for_the_machine(write):
     invocation = cli.parse(LAB, [write(), "--learning_rate=0.5"])
     config = invocation.config().flat()

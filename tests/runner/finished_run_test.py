@@ -38,6 +38,16 @@ def test_complete_run_is_analyzed_again_for_another_text(trained, tmp_path, caps
     assert cli.run(LAB, ["--mode=analyze", f"--workdir={tmp_path / 'nothing'}"]) == 2
 
 
+def test_analysis_compares_with_the_published_results_of_the_preset_of_the_run(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "again")
+    for name in ("config.json", "summary.json"):
+        content = json.loads((run / name).read_text())
+        (run / name).write_text(json.dumps(content | {"preset": "reference"}))
+    assert cli.run(LAB, ["--mode=analyze", f"--workdir={run}"]) == 0
+    compared = {row["quantity"] for row in RunFolder(run).read_summary()["comparison"]}
+    assert "training loss after 2000 steps" in compared
+
+
 def test_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
     tiny_flags, tmp_path, capsys, caplog
 ):

@@ -36,6 +36,17 @@ def test_runs_are_grouped_by_settings_and_only_differing_ones_are_shown(write_se
     assert lines[3].split()[:4] == ["B", "norm=rmsnorm", "2", "1.7250"]
 
 
+def test_float_that_is_stored_as_an_integer_is_the_same_setting(write_run):
+    comparison = jl.compare(
+        [
+            write_run("a", seed=0, dropout=0),
+            write_run("b", seed=1, dropout=0.0),
+            write_run("c", seed=0, dropout=0.5),
+        ]
+    )
+    assert [len(group.runs) for group in comparison.groups] == [2, 1]
+
+
 def test_runs_of_equal_settings_and_seeds_are_grouped_by_folder(write_seeds):
     names = write_seeds("before", (1.8,)) + write_seeds("after", (1.7,))
     assert [group.description for group in jl.compare(names).groups] == ["before-0", "after-0"]

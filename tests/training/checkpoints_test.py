@@ -330,3 +330,13 @@ def test_checkpoint_of_another_optimizer_is_refused_and_stays_in_place(folder, c
         checkpoints.restore(other.replace(batch_stats={"variance": jnp.zeros(3)}))
     assert contents(folder) == before
     assert not caplog.records
+
+
+def test_parameter_with_the_earlier_name_of_another_is_restored(tmp_path, caplog):
+    variables = {"params": {"reader": {"kernel": jnp.ones(2)}, "encoder": {"kernel": jnp.zeros(2)}}}
+    state = create_state(None, variables, TX)
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        checkpoints.save(state, METADATA, None)
+        restored = checkpoints.restore(jax.tree.map(jnp.zeros_like, state))
+    chex.assert_trees_all_equal(restored, state)
+    assert caplog.text == ""

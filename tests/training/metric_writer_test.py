@@ -49,17 +49,13 @@ def test_disabled_writer_writes_nothing(folder, tensorboard):
 
 
 def test_event_file_has_every_metric_of_every_row(folder):
-    from tensorboardX.proto.event_pb2 import Event
-
     writer = MetricsWriter(folder, 0, enabled=True, tensorboard=True)
     writer.write(ROWS)
     writer.close()
     (path,) = (folder.path / "tensorboard").iterdir()
-    content, events = path.read_bytes(), []
-    while content:  # a record: length [8], its checksum [4], data, its checksum [4]
-        (length,) = struct.unpack("<Q", content[:8])
-        events.append(Event.FromString(content[12 : 12 + length]))
-        content = content[16 + length :]
+    events = read_events(path)
+    # Events of a run that was killed before its first checkpoint are purged.
+    assert any(event.HasField("session_log") and event.step == 0 for event in events)
     found = {
         (event.step, value.tag, value.simple_value)
         for event in events
@@ -70,6 +66,17 @@ def test_event_file_has_every_metric_of_every_row(folder):
         (2, "train/accuracy", 0.25),
         (2, "held_out/loss", 1.75),
     }
+
+
+def read_events(path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, events = path.read_bytes(), []
+    while content:  # a record: length [8], its checksum [4], data, its checksum [4]
+        (length,) = struct.unpack("<Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
 
 
 def test_tracker_that_is_not_installed_is_refused_in_one_line(monkeypatch):

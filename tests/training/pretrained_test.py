@@ -70,6 +70,17 @@ def test_merge_takes_equal_names_and_the_common_part_of_other_sizes():
     np.testing.assert_array_equal(grown, [[0, 1, 0], [3, 4, 0], [0, 0, 0], [0, 0, 0]])
 
 
+def test_weights_of_an_earlier_version_have_present_names_unless_the_model_has_theirs():
+    weights = {"reader.kernel": np.ones(2)}
+    renamed = merge({"encoder": {"kernel": jnp.zeros(2)}}, weights)
+    np.testing.assert_array_equal(renamed["encoder"]["kernel"], np.ones(2))
+    model = {"encoder": {"kernel": jnp.zeros(2)}, "reader": {"kernel": jnp.zeros(2)}}
+    kept = merge(model, weights)
+    np.testing.assert_array_equal(kept["encoder"]["kernel"], np.zeros(2))
+    np.testing.assert_array_equal(kept["reader"]["kernel"], np.ones(2))
+    assert next(describe(model, weights)) == "taken: 1 of 2 parameters"
+
+
 def test_list_says_what_is_taken_resized_initialized_and_not_used():
     assert list(describe(MODEL, SOURCE)) == [
         "taken: 1 of 4 parameters",

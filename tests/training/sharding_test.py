@@ -96,15 +96,20 @@ def test_gathered_parameters_are_whole_along_fsdp_and_their_gradients_split():
     np.testing.assert_array_equal(gradient, 2 * params["up_proj"]["kernel"])
 
 
-def test_backward_pass_keeps_activations_but_no_gathered_kernel():
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [("float32", "highest"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")],
+)
+def test_backward_pass_keeps_activations_but_no_gathered_kernel(dtype, precision):
     mesh = mesh_sharding("fsdp:4", jax.devices()[:4]).mesh
     split = sharding.leaf_sharding("params.kernel", (8, 16), mesh)
     kernel, x = jax.device_put(np.ones((8, 16), np.float32), split), np.ones((4, 8), np.float32)
 
     def loss(params):
-        gathered = sharding.gather(params, mesh)["kernel"]
-        hidden = jnp.tanh(matmul(x, gathered))
-        return jnp.sum(matmul(hidden, jnp.concatenate([gathered.T, gathered.T], axis=1)) ** 2)
+        gathered = sharding.gather(params, mesh)["kernel"].astype(dtype)
+        hidden = jnp.tanh(matmul(x.astype(dtype), gathered, precision))
+        twice = jnp.concatenate([gathered.T, gathered.T], axis=1)
+        return jnp.sum(matmul(hidden, twice, precision) ** 2)
 
     _, backward = jax.vjp(sharding.regather(loss, mesh), {"kernel": kernel})
     kept = jax.tree.leaves(backward)

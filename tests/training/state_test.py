@@ -53,3 +53,13 @@ def test_static_fields_are_no_leaves():
     assert {"model", "tx", "ema_decay", "grad_accum_steps"}.isdisjoint(
         name.split(".")[0] for name in leaf_names(state)
     )
+
+
+def test_optimizer_that_keeps_the_parameters_shares_no_array_with_them():
+    """A step donates the state: no array may be in it twice."""
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    keeping = optax.GradientTransformation(lambda params: {"start": params}, None)
+    state = create_state(None, {"params": params}, keeping)
+    leaves = jax.tree.leaves((state.params, state.opt_state))
+    assert len(set(map(id, leaves))) == len(leaves)
+    chex.assert_trees_all_equal(state.opt_state["start"], params)

@@ -3,9 +3,11 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxlabs.config import UserError
+from jaxlabs.data.batches import Examples
 from jaxlabs.training.task import is_stochastic, require_trainable
 
 
@@ -67,3 +69,17 @@ def test_batch_coupled_loss_refuses_micro_batches(make_task, make_data, make_con
 
 def test_additive_loss_accepts_micro_batches(make_task, make_data, make_config):
     require_trainable(make_task(), make_config(grad_accum_steps=2), make_data().train)
+
+
+def test_full_batch_optimizer_refuses_running_statistics_and_a_carry(
+    make_task, make_batch, make_config
+):
+    data = Examples(make_batch())
+    config = make_config(
+        optimizer="lbfgs", batch_size=data.count, grad_clip_norm=None, ema_decay=0.0
+    )
+    carried = dataclasses.replace(make_task(), init_carry=lambda size: jnp.zeros((size, 2)))
+    for task in (make_task(statistics=True), carried):
+        with pytest.raises(UserError, match=r"^optimizer: lbfgs updates neither running"):
+            require_trainable(task, config, data)
+    require_trainable(make_task(), config, data)
