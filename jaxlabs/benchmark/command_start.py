@@ -21,7 +21,8 @@ def start(lab: str, preset: str, platform: str, data_dir: str | None, cached: bo
       data_dir: folder of the data sets, which should hold the lab's; None: the default one.
       cached: whether there is a compilation cache; the first call fills it.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="jaxlabs-start-"))
+    temporary = tempfile.TemporaryDirectory(prefix="jaxlabs-start-")
+    scratch = Path(temporary.name)
     folder = scratch / "run"
     command = [sys.executable, "-m", "jaxlabs", lab, f"--preset={preset}", f"--platform={platform}"]
     command += ["--log_every=1", f"--workdir={folder}"]
@@ -47,7 +48,7 @@ def start(lab: str, preset: str, platform: str, data_dir: str | None, cached: bo
                     process.kill()
 
     def end() -> dict[str, float]:
-        shutil.rmtree(scratch, ignore_errors=True)
+        temporary.cleanup()
         return {}
 
     return Work(run, extra_metrics=end)

@@ -55,8 +55,9 @@ RECIPE = "1"
 # usual pre-tokenizer splits here, whatever stands before and after.
 WORD_END = re.compile(r"(?<=[^\W\d_])(?=\n| [^\W\d_])")
 
-PROBE = "Don't  stop:\r\n\tnaïve 東京 e\u0301 2026\0 😀👩‍🚀 \n"
-"""A text that an accepted tokenizer must decode unchanged, apart from Unicode's normal form."""
+PROBE = "Don't  stop:\r\n\tnaïve 東京 e\u0301 ﬁ x² ½ 2026\0 😀👩‍🚀 \n"
+"""A text that an accepted tokenizer must decode unchanged, apart from Unicode's normal form; also
+with a space before it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,11 +336,13 @@ def _require_byte_level(tokenizer: BPETokenizer) -> None:
         found = f"{tokenizer.vocab_size:,} tokens"
         raise UserError(f"tokenizer: {found}; at most {MAX_VOCAB_SIZE:,} are accepted")
     normalizer = tokenizer.backend_tokenizer.normalizer
-    expected = normalizer.normalize_str(PROBE) if normalizer else PROBE
-    allowed = {unicodedata.normalize(form, PROBE) for form in ("NFC", "NFD")} | {PROBE}
-    decoded = tokenizer.decode(tokenizer.encode(PROBE))
-    if decoded != expected or expected not in allowed:
-        raise UserError(f"tokenizer: {PROBE!r} is decoded as {decoded!r}; {accepted} is accepted")
+    for probe in (PROBE, f" {PROBE}"):
+        expected = normalizer.normalize_str(probe) if normalizer else probe
+        allowed = {unicodedata.normalize(form, probe) for form in ("NFC", "NFD")} | {probe}
+        decoded = tokenizer.decode(tokenizer.encode(probe))
+        if decoded != expected or expected not in allowed:
+            found = f"{probe!r} is decoded as {decoded!r}"
+            raise UserError(f"tokenizer: {found}; {accepted} is accepted")
 
 
 @functools.cache

@@ -104,10 +104,12 @@ def _windowed(
         require_window(len(part), context_length, argument)
     sizes, stride = (context_length, EVALUATION_WINDOWS), -(-context_length // OVERLAP)
     of_train = of_held_out = of_both = None
+    targets = len(held_out) - 1
     if separate:
         require_several(text.description.get("documents", 1))
         of_train, of_held_out = text.train.documents, text.held_out.documents
         of_both = np.append(of_train, len(train) + of_held_out)
+        targets -= np.count_nonzero(of_held_out)  # the first token of a document has no target
     return DataModule(
         train=token_stream(text.train, context_length, separate=separate),
         eval_sets={
@@ -130,7 +132,7 @@ def _windowed(
         baselines=lambda: text_baselines(baselines, encoder, train, held_out, text.facts),
         warning=text.warning,
         loss_unit=None if isinstance(encoder, CharTokenizer) else f"nats per {encoder.unit}",
-        text_tokens=dict.fromkeys(("held_out", "sliding_window"), len(held_out) - 1),
+        text_tokens=dict.fromkeys(("held_out", "sliding_window"), int(targets)),
         token_bytes=encoder.token_bytes(),
     )
 

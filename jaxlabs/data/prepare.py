@@ -2,7 +2,8 @@
 
 The shards of one text and one tokenizer are in a folder of their own, see
 `jaxlabs.data.prepared_folder`. A text is split by characters, as a text in memory: the first 90 %
-are `train`, the rest `held_out`; a memory map and an array in memory give the same tokens.
+are `train`, the rest `held_out`; a memory map and an array in memory give the same tokens, but
+for a document that has to be cut, see `jaxlabs.data.text_blocks`.
 
 A preparation reads the text twice: to count and to hash it, and to encode it. It takes constant
 memory. After an interruption it continues behind the last whole shard.
@@ -156,6 +157,10 @@ def _build(files: TextFiles, value: str, folder: Path, data_dir: str | Path | No
     scan = Scan(**once(folder / "scan.json", lambda: _scan(files)._asdict()))
     tokenizer = tokenizers.load(once(folder / TOKENIZER, make_tokenizer))
     _encode(files, scan, tokenizer, folder)
+    parts = {part: [_described(path) for path in _finished(folder, part)] for part in PARTS}
+    for part, described in parts.items():
+        if not sum(one["tokens"] for one in described):
+            raise UserError(f"{files.root}: its part {part} has no token; a longer text is needed")
     index = {
         "version": VERSION,
         "source": str(files.root.absolute()),
@@ -163,7 +168,7 @@ def _build(files: TextFiles, value: str, folder: Path, data_dir: str | Path | No
         "dtype": tokenizer.dtype.name,
         "byte_order": "little",
         **scan._asdict(),
-        "parts": {part: [_described(path) for path in _finished(folder, part)] for part in PARTS},
+        "parts": parts,
     }
     write_json(folder / INDEX, index)
 

@@ -64,7 +64,8 @@ def load_splits(
 ) -> tuple[Splits, str | None]:
     """Returns the pairs of `train`, `test` and `long`, and a warning about omitted lines, if any.
 
-    The splits share no source. All sources in `long` are longer than those in `train` and `test`.
+    The splits share no source, those of a file of `next_word` no sentence. All sources in `long`
+    are longer than those in `train` and `test`.
     The sentences of a file are shuffled by the seed; a tenth are `test`, stratified by label for
     labeled sentences; sources longer than the 0.9 quantile are `long`, which is omitted if empty.
 

@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 import urllib.parse
@@ -105,10 +106,16 @@ def find_tfds(name: str, data_dir: Path) -> Path | None:
     if named := os.environ.get("TFDS_DATA_DIR"):
         homes.insert(1, paths.local(named, "TFDS_DATA_DIR"))
     for home in homes:
-        for info in sorted(home.glob(f"{name}/*/dataset_info.json"))[::-1]:
+        found = home.glob(f"{name}/*/dataset_info.json")
+        for info in sorted(found, key=_version, reverse=True):
             if info.is_file() and b'"array_record"' in info.read_bytes():
                 return info.parent
     return None
+
+
+def _version(info: Path) -> list[int]:
+    """Returns the numbers of the version of a prepared data set, such as [3, 0, 1]."""
+    return [int(number) for number in re.findall(r"\d+", info.parent.name)]
 
 
 def read_tfds(folder: Path, splits: tuple[str, ...], decode: Callable[[list[Record]], Any]) -> Any:

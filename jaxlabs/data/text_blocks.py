@@ -2,6 +2,7 @@
 
 A block is encoded on its own: a whole document, or a part of a long one, cut where its tokenizer
 allows it. So the tokens are those of whole documents, and do not depend on where reading began.
+Only a document of more than MAX_UNSPLIT characters without such a place is cut elsewhere.
 """
 
 import itertools

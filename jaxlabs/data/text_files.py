@@ -219,6 +219,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _decoded(path: Path) -> Iterator[str]:
     """Yields the parts of a plain file, without a byte-order mark at its start."""
     decoder, offset, lines = codecs.getincrementaldecoder("utf-8")(), 0, 0
+    begun = False
     for block in itertools.chain(_blocks(path), [b""]):
         try:
             text = decoder.decode(block, final=not block)
@@ -230,7 +231,8 @@ def _decoded(path: Path) -> Iterator[str]:
             found = f"byte 0x{error.object[error.start]:02x} at offset {position:,}"
             message = f"{path}, line {line:,}: not UTF-8 ({found}); save it as UTF-8 text"
             raise UserError(message) from None
-        yield text if offset else text.removeprefix("\ufeff")
+        yield text if begun else text.removeprefix("\ufeff")
+        begun = begun or bool(text)
         offset, lines = offset + len(block), lines + block.count(b"\n")
 
 

@@ -8,6 +8,7 @@ in a folder of prepared data.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -86,7 +87,15 @@ def open_tokens(
         does not have.
     """
     paths = (*files.train, *files.held_out)
-    maps = {path: shards.open_shard(path) for path in paths}
+    try:
+        maps = {path: shards.open_shard(path) for path in paths}
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        many = f"{len(paths):,} shards are more than the files that a process may open"
+        raise UserError(
+            f"{files.root}: {many}; a higher limit (ulimit -n), or larger shards"
+        ) from None
     if len({tokens.dtype for tokens in maps.values()}) > 1:
         kinds = ", ".join(f"{path.name} {tokens.dtype}" for path, tokens in maps.items())
         raise UserError(f"{files.root}: shards of several types ({kinds}); those of one are needed")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jaxlabs.config import UserError
+from jaxlabs.data.tokenizer_base import in_range
 
 PADDING, START, END = 0, 1, 2
 """Ids of the special tokens, in every vocabulary that has them."""
@@ -65,11 +66,7 @@ class Vocab:
         Raises:
           ValueError: an id is not one of 0..size-1.
         """
-        ids = np.asarray(ids, np.int64)
-        wrong = ids[(ids < 0) | (ids >= self.size)]
-        if wrong.size:
-            raise ValueError(f"token {wrong[0]} is not one of 0..{self.size - 1}")
-        return [self.names[token] for token in ids.tolist()]
+        return [self.names[token] for token in in_range(ids, self.size).tolist()]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Returns the tokens of ids up to the first one that ends a sequence, see `STOPS`."""

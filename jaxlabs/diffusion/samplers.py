@@ -124,7 +124,7 @@ def timesteps(diffusion: DiffusionConfig, sampler: SamplerConfig) -> np.ndarray:
         times = (count // steps) * increasing
     elif sampler.timestep_spacing == "trailing":
         times = np.round(count - increasing[::-1] * (count / steps)) - 1
-    elif sampler.timestep_spacing == "linspace" or steps == 1:
+    elif sampler.timestep_spacing == "linspace" or steps == 1:  # one step: diffusers has 0
         times = np.round(np.linspace(count - 1, 0, steps))[::-1]
     else:
         log_snr = make_schedule(diffusion, np.float64).log_snr

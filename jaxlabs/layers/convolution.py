@@ -117,6 +117,7 @@ class ResidualBlock(nn.Module):
         """
         options = {"precision": self.precision, "dtype": self.dtype}
         convolve = functools.partial(Conv3x3, self.features, **options)
+        # One pass: the means of activations are of the order of their standard deviations.
         norm = functools.partial(nn.GroupNorm, self.groups, epsilon=EPSILON, dtype=self.dtype)
 
         def dense(x: jax.Array, name: str) -> jax.Array:

@@ -95,14 +95,12 @@ class UNet(nn.Module):
         self.down_0, self.down_1 = self._block(low), self._block(high)
         self.middle = self._block(high)
         self.up_1, self.up_0 = self._block(low), self._block(low)
-        if config.zero_init_output:
-            self.output = nn.Dense(self.shape[-1], kernel_init=nn.initializers.zeros_init())
-        else:
-            self.output = nn.Dense(
-                self.shape[-1],
-                dot_general=dot_general(config.output_precision),
-                **PYTORCH.dense(low),
-            )
+        zeros = {"kernel_init": nn.initializers.zeros_init()}
+        self.output = nn.Dense(
+            self.shape[-1],
+            dot_general=dot_general(config.output_precision),
+            **(zeros if config.zero_init_output else PYTORCH.dense(low)),
+        )
 
     def _block(self, features: int) -> ResidualBlock:
         config = self.config

@@ -7,6 +7,8 @@ Ng 2011 ("Sparse autoencoder", CS294A lecture notes). Shapes with the reference 
     a3 = sigmoid(a2 W2 + b2)          [batch, 64]        25 * 64 + 64 = 1,664
                                                          total          3,289
     cost = 1/2 mean |a3 - x|^2  +  lambda/2 (|W1|^2 + |W2|^2)  +  beta sum_j KL(rho || mean a2_j)
+
+A tied kernel counts once in the penalty.
 """
 
 import dataclasses

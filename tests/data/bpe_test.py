@@ -254,6 +254,11 @@ def changed(tokenizer, **entries):
     [
         ({"model": None}, r"^tokenizer: not a tokenizer of `tokenizers` [0-9.]+ \("),
         ({"pre_tokenizer": None, "normalizer": {"type": "Lowercase"}}, "is decoded as \"don't"),
+        ({"normalizer": {"type": "NFKC"}}, "is decoded as"),
+        (
+            {"normalizer": {"type": "Strip", "strip_left": True, "strip_right": False}},
+            "is decoded as",
+        ),
         ({"decoder": None}, None),
         ({"normalizer": {"type": "NFC"}}, None),
     ],

@@ -104,6 +104,17 @@ def test_documents_of_a_text_are_those_of_its_tokens():
     assert joined.train.document_starts is None
 
 
+@pytest.mark.parametrize("documents", ["separate", "joined"])
+def test_whole_evaluation_scores_all_targets_of_the_text(documents):
+    words = WORDS * 10
+    starts = np.cumsum([0, *map(len, words[:-1])])
+    text = TextDataset.of("words", "".join(words), "written", document_starts=starts)
+    data = data_of(text, documents)
+    for name, examples in (data.eval_sets | data.final_eval_sets()).items():
+        if name in data.text_tokens:
+            assert examples.arrays["weights"].sum() == data.text_tokens[name]
+
+
 def test_separate_documents_of_one_text_are_refused():
     one = TextDataset.of("one", TEXT.text, "written")
     expected = "documents: 'separate' is not accepted with one document; a folder of texts, or JSON"

@@ -277,6 +277,19 @@ def test_text_without_a_split_point_is_cut(tmp_path, monkeypatch):
     assert text.tokenizer.decode(text.held_out[:]) == "a" * 500
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "part"),
+    [("a", "char", "train"), ("word word word word\n" + " \n" * 40, "word", "held_out")],
+)
+def test_part_without_a_token_is_refused_and_leaves_no_index(tmp_path, text, value, part):
+    path = tmp_path / "book.txt"
+    path.write_text(text)
+    for _ in range(2):
+        with pytest.raises(UserError, match=rf"book\.txt: its part {part} has no token; a longer"):
+            prepare(find(path), value, tmp_path)
+    assert not [*tmp_path.rglob("index.json")]
+
+
 def test_file_without_text_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": ""}')
     with pytest.raises(UserError, match=r"a\.jsonl: has no text; a UTF-8 text file is needed"):

@@ -115,8 +115,9 @@ def test_newest_array_record_version_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     make_tfds(tmp_path / "tfds", "1.0.0")
-    newest = make_tfds(tmp_path / "tfds", "2.0.0")
-    make_tfds(tmp_path / "tfds", "3.0.0", file_format="tfrecord")
+    make_tfds(tmp_path / "tfds", "9.0.0")
+    newest = make_tfds(tmp_path / "tfds", "10.0.0")
+    make_tfds(tmp_path / "tfds", "11.0.0", file_format="tfrecord")
     assert sources.find_tfds("texts", tmp_path) == newest
 
 

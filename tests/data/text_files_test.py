@@ -54,6 +54,12 @@ def test_plain_file_is_one_document_that_is_read_unchanged(tmp_path, suffix):
     assert documents_of(find(path)) == [TEXT]
 
 
+def test_byte_order_mark_in_two_blocks_is_no_text(tmp_path):
+    path = tmp_path / "book.txt.gz"
+    path.write_bytes(packed(b"\xef\xbb", ".gz") + packed(b"\xbf" + TEXT.encode(), ".gz"))
+    assert documents_of(find(path)) == [TEXT]
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json"])
 def test_line_of_json_is_a_document_that_ends_with_a_newline(tmp_path, name, suffix):

@@ -1,5 +1,6 @@
 """Token shards of others: parts by name, the tokenizer that made them, and what is refused."""
 
+import errno
 import os
 import re
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlabs.config import UserError
-from jaxlabs.data import token_files
+from jaxlabs.data import shards, token_files
 from jaxlabs.data.token_files import find, open_tokens
 from jaxlabs.data.tokenized_text import tokenize
 from jaxlabs.data.tokenizers import ByteTokenizer
@@ -98,6 +99,15 @@ def test_shards_of_several_types_are_refused(folder):
     header = np.array([20240801, 7, 3] + [0] * 253, "<i4").tobytes()
     (folder / "my_val_000.bin").write_bytes(header + np.zeros(3, "<u4").tobytes())
     with pytest.raises(UserError, match=r"shards of several types \(.*my_val_000\.bin uint32\)"):
+        open_tokens(find("mine", folder), ByteTokenizer(), folder / "data")
+
+
+def test_more_shards_than_files_may_be_open_are_refused_in_one_line(folder, monkeypatch):
+    def too_many(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(shards, "open_shard", too_many)
+    with pytest.raises(UserError, match=r"shards are more than the files that a process may open;"):
         open_tokens(find("mine", folder), ByteTokenizer(), folder / "data")
 
 

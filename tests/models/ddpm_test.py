@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import chex
 import jax
@@ -210,3 +211,14 @@ def test_normalize_and_denormalize_are_inverse():
     signed = ddpm.normalize(pixels)
     np.testing.assert_allclose(signed, [-1, -0.6, 1], atol=1e-6)
     np.testing.assert_allclose(ddpm.denormalize(signed) * 255, pixels, atol=1e-4)
+
+
+@pytest.mark.parametrize("zero_init_output", [False, True])
+def test_every_matmul_has_the_precision_of_the_setting(zero_init_output):
+    state, batch = make(2, zero_init_output=zero_init_output)
+    jaxpr = jax.make_jaxpr(
+        lambda params: loss(state.model, {"params": params}, batch, KEY, train=True).loss_sum
+    )(state.params)
+    products = re.findall(r"dot_general\[.*?preferred_element_type", str(jaxpr), re.DOTALL)
+    assert len(products) > 5
+    assert all("HIGHEST" in product for product in products)
