@@ -63,8 +63,10 @@ def _variables(**values: str | None) -> Iterator[None]:
     """Sets environment variables, or unsets them for None, and restores them."""
     previous = {name: os.environ.pop(name, None) for name in values}
     os.environ.update({name: value for name, value in values.items() if value is not None})
-    yield
-    for name, value in previous.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+    try:
+        yield
+    finally:
+        for name, value in previous.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

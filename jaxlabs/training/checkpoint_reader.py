@@ -1,7 +1,9 @@
 """Reads checkpoints in one process: their metadata, their arrays, the parameters of a run."""
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import jax
@@ -108,7 +110,10 @@ def _require_own_files(folder: pathlib.Path, *, links: bool) -> None:
       folder: the folder of the checkpoints.
       links: whether a checkpoint may be a link; it can be read, but not be deleted by the policy.
     """
-    for entry in folder.rglob("*"):
+    # Unlike `rglob`, `walk` passes over what a training process deletes meanwhile.
+    walk = os.walk(folder)
+    entries = (pathlib.Path(home, name) for home, *inside in walk for name in chain(*inside))
+    for entry in entries:
         if entry.exists() and not entry.is_file() and not entry.is_dir():
             raise ArgumentError(
                 "workdir", f"{entry} is not a file; remove it, or the checkpoint that it is in"
