@@ -169,7 +169,7 @@ def test_lab_of_a_file_trains_resumes_and_notes_that_it_has_changed(mine, capsys
     for name in ("parameters_sha256", "metrics"):
         assert folder.read_summary()[name] == whole.read_summary()[name]
     assert cli.run(labs.load_stored(config), ["--mode=evaluate"]) == 0
-    assert "test/accuracy" in capsys.readouterr().out
+    assert "test_accuracy" in capsys.readouterr().out
     with open(mine, "a") as file:
         file.write("# a comment\n")
     assert cli.run(labs.load(mine), SHORT) == 0

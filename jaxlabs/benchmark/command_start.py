@@ -1,5 +1,6 @@
 """The start of a command: the time from its process to its first training step."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -21,8 +22,8 @@ def start(lab: str, preset: str, platform: str, data_dir: str | None, cached: bo
       data_dir: folder of the data sets, which should hold the lab's; None: the default one.
       cached: whether there is a compilation cache; the first call fills it.
     """
-    temporary = tempfile.TemporaryDirectory(prefix="jaxlabs-start-")
-    scratch = Path(temporary.name)
+    scratch = Path(tempfile.mkdtemp(prefix="jaxlabs-start-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     folder = scratch / "run"
     command = [sys.executable, "-m", "jaxlabs", lab, f"--preset={preset}", f"--platform={platform}"]
     command += ["--log_every=1", f"--workdir={folder}"]
@@ -48,7 +49,7 @@ def start(lab: str, preset: str, platform: str, data_dir: str | None, cached: bo
                     process.kill()
 
     def end() -> dict[str, float]:
-        temporary.cleanup()
+        shutil.rmtree(scratch, ignore_errors=True)
         return {}
 
     return Work(run, extra_metrics=end)

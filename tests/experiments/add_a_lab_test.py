@@ -96,7 +96,7 @@ def test_lab_of_the_guide_trains_resumes_and_reports(run, require_same_end, caps
     require_same_end(run(*flags), whole)
     assert "resuming at step 20" in capsys.readouterr().err
     run("--mode=evaluate")
-    assert "test/accuracy" in capsys.readouterr().out
+    assert "test_accuracy" in capsys.readouterr().out
 
 
 def test_lab_of_the_guide_learns_the_spirals(run):

@@ -67,7 +67,7 @@ def test_text_has_the_table(measured):
     text = (measured.samples / "final.txt").read_text()
     assert "* The softmax of [3, 6, 9] is [0.0024, 0.0473, 0.9503]." in text
     assert "its normalized value is the printed 0.3922: a misprint." in text
-    assert text.endswith("18 errors, 50 wrong values (*) of the write-up")
+    assert text.endswith("18 errors, 50 wrong values and statements (*) of the write-up")
 
 
 def test_bad_flags_are_errors_of_one_line(tmp_path, capsys):

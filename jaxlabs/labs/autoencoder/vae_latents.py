@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlabs.config import Config, UserError, runtime
+from jaxlabs.config import ArgumentError, Config, runtime
 from jaxlabs.data.dataset import DataModule
 from jaxlabs.data.image_stream import sample
 from jaxlabs.labs.autoencoder.pca_baseline import compare_with_pca
@@ -90,7 +90,7 @@ def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoen
     """Trains a model on one device, without a run folder; returns it with its final parameters.
 
     Raises:
-      UserError: the training diverged.
+      ArgumentError: the training diverged.
     """
     from jaxlabs.training.trainer import initial_state  # needs Orbax, which `--help` does not
 
@@ -98,9 +98,10 @@ def train_fully(task: Task, data: DataModule, config: RunConfig) -> tuple[Autoen
     advance = Advance(task, config, placement, data.train)
     state, _ = advance(initial_state(task, config, placement, weights={}), config.steps)
     if int(state.skipped) >= MAX_SKIPPED:
-        raise UserError(
-            f"the {config.model.objective} of the comparison diverged;"
-            " --comparison_latent_dim=none leaves it out"
+        objective, size = config.model.objective, config.model.latent_dim
+        raise ArgumentError(
+            "comparison_latent_dim",
+            f"the {objective} of {size} latent dimensions diverged; none leaves it out",
         )
     return task.model, state.eval_params
 

@@ -55,5 +55,7 @@ def test_comparison_does_not_start_from_init_from():
 
 
 def test_comparison_that_diverges_is_an_error():
-    with pytest.raises(UserError, match="the vae of the comparison diverged"):
+    with pytest.raises(
+        UserError, match="comparison_latent_dim: the vae of 2 latent dimensions diverged; none"
+    ):
         comparison(steps=12, learning_rate=1e38, lr_schedule="constant", warmup_steps=0)

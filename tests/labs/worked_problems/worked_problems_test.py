@@ -71,7 +71,7 @@ def test_wrong_values_and_errors_are_counted_separately(solved):
     assert len(wrong) == 6
     result = metrics(solved, given.STATEMENTS)
     assert (result["wrong_values_and_statements"], result["errors"]) == (44 + 6, 12 + 6)
-    assert "18 errors, 50 wrong values (*) of the write-up" in format_table(
+    assert "18 errors, 50 wrong values and statements (*) of the write-up" in format_table(
         solved, given.STATEMENTS
     )
 
