@@ -204,7 +204,7 @@ def test_four_devices_take_the_step_of_one(start):
 
 def test_gradient_of_the_loss_through_the_band_in_float64(start, monkeypatch):
     monkeypatch.setattr(dispatch, "MIN_BLOCK_LOCAL", 1)
-    monkeypatch.setattr(dispatch, "WINDOWS_IN_BAND", 1)
+    monkeypatch.setattr(dispatch, "WINDOWS_PER_SEQUENCE", 1)
     state, batch = start(optax.identity(), attention_window=2), batch_of(size=2)
     batch["weights"][1, 5:] = 0
     assert dispatch.prefer_block_local(2, batch["inputs"].shape[1])
