@@ -67,6 +67,7 @@ class NormalizationRunConfig(CommonConfig):
         aliases=("rates",),
         section="training",
     )
+    # With more layers and a gain of 2, activations without a norm overflow float32.
     scale_layers: int = setting(
         32, "layers of the untrained networks of the activation scale", minimum=2, maximum=100
     )

@@ -49,6 +49,7 @@ class RNNDynamicsRunConfig(CommonConfig):
         maximum=4096,
         aliases=("sweep_width",),
     )
+    # Squares of the largest and smallest gradients, 2 ** (2 * steps), stay finite in float64.
     gradient_steps: int = setting(
         200, "time steps of the measured gradients", minimum=2, maximum=500
     )
